@@ -30,6 +30,7 @@ from secagg.cli.table_options import (
     TableOptions,
     ThousandsOption,
 )
+from secagg.cli.worker_options import WorkerFolderOption, WorkerMemoryOption, WorkersOption, workplace_of
 from secagg.data.dialect import Dialect
 from secagg.errors import UsageError
 from secagg.home import Home
@@ -108,6 +109,9 @@ def run(
         ),
     ] = None,
     home: HomeOption = None,
+    workers: WorkersOption = None,
+    worker_folder: WorkerFolderOption = None,
+    worker_memory: WorkerMemoryOption = None,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -130,15 +134,18 @@ def run(
         dialect = Dialect(encoding, delimiter, decimal, thousands, date_format)
         table_options = TableOptions(map_ or [], bad_rows, dialect, allow_empty, sources)
         if local:
-            if any(given is not None for given in (as_, identity, listen, wait, home)):
+            if any(
+                given is not None for given in (as_, identity, listen, wait, home, workers, worker_folder)
+            ):
                 raise UsageError(
                     "--local starts every party at once, with identities and addresses of its own; leave out --as, "
-                    "--identity, --listen, --wait, --home"
+                    "--identity, --listen, --wait, --home, --workers, --worker-folder"
                 )
             job = load_job(job_file, with_certificates=False)
             options = _options_by_party(data or [], table_options)
+            memory = [] if worker_memory is None else ["--worker-memory", worker_memory]
             with shown_progress(progress) as on_progress:
-                elsewhere = run_locally(job, options, out=out, on_progress=on_progress)
+                elsewhere = run_locally(job, options, out=out, on_progress=on_progress, all_options=memory)
             for name in job.roster:
                 if name in elsewhere:
                     complain(UsageError(f"{name}: {elsewhere[name]}"))
@@ -190,6 +197,7 @@ def run(
                 notes.append(str(error))
 
         notes: list[str] = []
+        workplace = workplace_of(job, workers, folder=worker_folder or out, memory=worker_memory)
         with shown_progress(progress) as on_progress, stop.driving(), _noted(notes):
             result = run_job(
                 job,
@@ -201,6 +209,7 @@ def run(
                 gates=gates,
                 resuming=resuming,
                 on_ready=try_results,
+                workplace=workplace,
                 on_progress=stop.before(_measured(job, metrics, on_progress)),
                 on_failure=failed,
                 on_ended=stop.keep,

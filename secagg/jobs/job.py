@@ -93,6 +93,7 @@ class Member:
     name: PartyId
     address: Address
     certificate: x509.Certificate | None
+    workers: tuple[Address, ...] = ()  # where its workers on shards are, by place
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,7 @@ class Job:
       agreement: what its approvals are about; a job without can be looked at, and not approved.
       vary: what each run may choose, by parameter; "window" for the window.
       generalise: how columns are made coarser before anything is shared.
+      shards: into how many shards the work is divided; see `secagg.jobs.shards`.
     """
 
     name: str
@@ -128,6 +130,7 @@ class Job:
     agreement: Agreement | None = None
     vary: Mapping[str, Allowed] = field(default_factory=dict)
     generalise: Recipe = field(default_factory=dict)
+    shards: int = 1
 
     @property
     def identifiers(self) -> tuple[str, ...]:
@@ -152,7 +155,14 @@ class Job:
     @property
     def terms(self) -> Terms:
         """Return what the pattern is told besides its parameters."""
-        return Terms(self.roster, self.roles, self.pad_rows_to, self.max_rows, self.data.currency_decimals)
+        return Terms(
+            self.roster,
+            self.roles,
+            self.pad_rows_to,
+            self.max_rows,
+            self.data.currency_decimals,
+            self.shards,
+        )
 
     @property
     def input_parties(self) -> tuple[PartyId, ...]:
@@ -215,6 +225,7 @@ class Job:
             "pad_rows_to": self.pad_rows_to,
             "max_rows": self.max_rows,
             **{f"timeouts.{f}": float(getattr(self.timeouts, f)) for f in _TIMEOUTS},
+            **({} if self.shards == 1 else {"shards": [self.shards, len(self.members[0].workers)]}),
             "approval": self.approval,
             **(self.agreement.agreed() if self.agreement is not None else {}),
             **{f"vary.{name}": allowed.agreed() for name, allowed in self.vary.items()},
@@ -316,11 +327,15 @@ class Job:
         }
 
     def moved(
-        self, addresses: Mapping[PartyId, Address], certificates: Mapping[PartyId, x509.Certificate]
+        self,
+        addresses: Mapping[PartyId, Address],
+        certificates: Mapping[PartyId, x509.Certificate],
+        workers: Mapping[PartyId, tuple[Address, ...]] | None = None,
     ) -> Job:
         """Return the same job with every party at another address and with another certificate."""
         members = tuple(
-            replace(m, address=addresses[m.name], certificate=certificates[m.name]) for m in self.members
+            Member(m.name, addresses[m.name], certificates[m.name], (workers or {}).get(m.name, m.workers))
+            for m in self.members
         )
         return replace(self, members=members)
 
@@ -333,6 +348,7 @@ class Job:
         text = json.dumps  # for texts without control characters, JSON's strings are TOML's
         lines = [f"name = {text(self.name)}", f"approval = {text(self.approval)}"]
         lines += [f"pad_rows_to = {self.pad_rows_to}"]
+        lines += [f"shards = {self.shards}"] if self.shards > 1 else []
         query = query_of(self.pattern)
         if query is None:
             lines += [f"pattern = {text(self.pattern.name)}", f"max_rows = {self.max_rows}"]
@@ -354,9 +370,9 @@ class Job:
             lines += ["", f"[generalise.{table}]"]
             lines += [f"{column} = {step.shown}" for column, step in columns.items()]
         for member in self.members:
-            host, port = member.address
             lines += ["", "[[parties]]", f"name = {text(member.name)}"]
-            lines += [f"address = {text(f'[{host}]:{port}' if ':' in host else f'{host}:{port}')}"]
+            lines += [f"address = {text(_spelt(member.address))}"]
+            lines += [f"workers = {text([_spelt(at) for at in member.workers])}"] if member.workers else []
             lines += [f'certificate = """\n{certificate_pem(_certificate(member)).decode()}"""']
         lines += ["", "[roles]"]
         lines += [f"{role} = {text(parties, indent=1)}" for role, parties in self.roles.items()]
@@ -402,6 +418,11 @@ class Job:
         if allowed.choices:
             return f"[{', '.join(map(shown, allowed.choices))}]"
         return f"{{least = {shown(allowed.least)}, most = {shown(allowed.most)}}}"
+
+
+def _spelt(address: Address) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _lines(text: str) -> str:

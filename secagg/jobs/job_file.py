@@ -4,6 +4,7 @@
     pattern = "collectors"
     pad_rows_to = 1000            # optional: row counts are announced as multiples of this
     max_rows = 2000000              # optional: the largest row count that may be announced; 10 million unless given
+    shards = 8                      # optional: 2, 4, 8, ...: the work is divided among workers of each party
 
     [parameters]                    # what is left out has its default; see `secagg patterns`
     min_senders = 6
@@ -24,6 +25,7 @@
     name = "north"
     address = "mpc.north.example:7400"
     certificate = "north.crt"       # a path from this file's directory, or the PEM text itself
+    workers = ["m1.north.example:7401", "m2.north.example:7401"]  # with shards: as many of each party
 
     [roles]                         # the pattern's, in words of ISO/IEC 4922-1; see `secagg patterns`
     input = ["north", "south"]
@@ -79,12 +81,14 @@ from secagg.jobs.job_parties import (
     WindowField,
     check_members,
     check_roles,
+    check_shards,
     check_timeouts,
     check_window,
 )
 from secagg.jobs.parameters import read_parameters
 from secagg.jobs.query_fields import RESULT, QueryParameters, Reveal
 from secagg.party import PartyId
+from secagg.patterns.group_by import GroupByPattern
 from secagg.patterns.parameters import parameter_fields
 from secagg.patterns.pattern import INPUT, Pattern
 from secagg.patterns.registry import Installed, find
@@ -121,6 +125,7 @@ class _JobFile(msgspec.Struct, forbid_unknown_fields=True):
     window: WindowField = msgspec.field(default_factory=WindowField)
     pad_rows_to: int = 1
     max_rows: int = MAX_ROWS
+    shards: int = 1
     timeouts: TimeoutsField = msgspec.field(default_factory=TimeoutsField)
     approval: str = REQUIRED
     agreement: AgreementField | None = None
@@ -199,6 +204,12 @@ def _check(
         )
     data = _data(fields.data, pattern)
     members = check_members(fields.parties, folder, known, with_certificates=with_certificates)
+    check_shards(fields.shards, members)
+    if fields.shards > 1 and not isinstance(pattern, GroupByPattern):
+        raise FieldFault(
+            "shards",
+            f"{pattern.name} is no query on groups, and cannot be divided into shards; leave shards out",
+        )
     names = [member.name for member in members]
     roles = check_roles(fields.roles, names, pattern)
     given = {name: value for name, value in given.items() if name not in values}
@@ -226,6 +237,7 @@ def _check(
             zone=data.zone,
         ),
         generalise=_recipe(exact.get("generalise", {}), pattern, data),
+        shards=fields.shards,
     )
     try:
         pattern.check(job.parameters, job.terms)

@@ -43,6 +43,7 @@ class PartyField(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     address: str | None = None
     certificate: str | None = None
+    workers: list[str] = []
 
 
 class TimeoutsField(msgspec.Struct, forbid_unknown_fields=True):
@@ -79,8 +80,33 @@ def check_members(
                 raise FieldFault(f"{place}.address", f"{other.name} has the same address")
             if certificate is not None and other.certificate == certificate:
                 raise FieldFault(f"{place}.certificate", f"{other.name} has the same certificate")
-        members.append(Member(party.name, address, certificate))
+        members.append(Member(party.name, address, certificate, _workers(party, f"{place}.workers")))
     return tuple(members)
+
+
+def check_shards(shards: int, members: Sequence[Member]) -> None:
+    """Raise `FieldFault` where shards and workers do not go together."""
+    places = {member.name: len(member.workers) for member in members}
+    if shards == 1 and any(places.values()):
+        raise FieldFault(
+            "shards", "parties have workers, and the work is not divided; set shards to 2, 4, 8, ..."
+        )
+    if shards > 1 and (len(set(places.values())) != 1 or not all(places.values())):
+        told = ", ".join(f"{name} has {count}" for name, count in places.items())
+        raise FieldFault(
+            "shards", f"expected with shards as many `workers` of each of the parties, one at least; {told}"
+        )
+    taken = [at for member in members for at in (member.address, *member.workers) if at != NOWHERE]
+    twice = next((at for at in taken if taken.count(at) > 1), None)
+    if twice is not None:
+        raise FieldFault("parties", f"two parties or workers have the address {twice[0]}:{twice[1]}")
+
+
+def _workers(party: PartyField, place: str) -> tuple[Address, ...]:
+    try:
+        return tuple(parse_address(text) for text in party.workers)
+    except UsageError as error:
+        raise FieldFault(place, str(error)) from None
 
 
 def _missing(name: PartyId, known: Mapping[PartyId, Member]) -> str:

@@ -66,7 +66,12 @@ def error_line(error: SecaggError) -> str:
 
 
 def run_locally(
-    job: Job, options: Mapping[PartyId, Sequence[str]], *, out: Path, on_progress: OnProgress
+    job: Job,
+    options: Mapping[PartyId, Sequence[str]],
+    *,
+    out: Path,
+    on_progress: OnProgress,
+    all_options: Sequence[str] = (),
 ) -> dict[PartyId, str]:
     """Run a job with every party as a process on this machine; results and records go to `out`.
 
@@ -75,6 +80,7 @@ def run_locally(
     Args:
       job: its addresses and certificates do not matter: others take their place.
       options: for each input party, the options of `secagg run` that name its data.
+      all_options: of `secagg run` at every party.
 
     Raises:
       UsageError: data for a party that puts none in, or none for one that does; `out` cannot be written to, or holds
@@ -88,16 +94,19 @@ def run_locally(
         home = Path(directory)
         identities = {name: create_identity(name) for name in job.roster}
         certificates = {name: identity.certificate for name, identity in identities.items()}
-        addresses = dict(zip(job.roster, free_addresses(len(job.roster)), strict=True))
+        places = {m.name: len(m.workers) for m in job.members}
+        free = iter(free_addresses(len(places) + sum(places.values())))
+        addresses = {name: next(free) for name in places}
+        workers = {name: tuple(next(free) for _ in range(count)) for name, count in places.items()}
         job_file = home / f"{job.name}.toml"
         # Who owns this machine owns all parties: nobody else has anything to approve.
-        free = replace(job.moved(addresses, certificates), approval=OFF, agreement=None)
-        job_file.write_text(free.to_toml(), "utf-8")
+        unapproved = replace(job.moved(addresses, certificates, workers), approval=OFF, agreement=None)
+        job_file.write_text(unapproved.to_toml(), "utf-8")
         commands = {}
         for name, identity in identities.items():
             identity.save(home / name)
             commands[name] = ["run", str(job_file), "--as", name, "--identity", str(home / name)]
-            commands[name] += ["--out", str(out), *options.get(name, ())]
+            commands[name] += ["--out", str(out), *options.get(name, ()), *all_options]
         return run_parties(commands, on_progress=on_progress)
 
 

@@ -26,12 +26,14 @@ from secagg.jobs.job import Address, Job
 from secagg.jobs.record import PartyResult, declared, described_job, record
 from secagg.jobs.results import check_result
 from secagg.jobs.resuming import Resuming
+from secagg.jobs.shards import IN_SHARDS, Workplace, find_in_shards, work_of
 from secagg.jobs.unable import Cause, telling_others
 from secagg.ledger import START_PHASE
 from secagg.network.identity import Identity
 from secagg.network.meeting import Attendance
 from secagg.network.tcp import run_party
 from secagg.party import Content, Party, PartyId
+from secagg.patterns.group_by import GroupByPattern
 from secagg.patterns.pattern import Agreed, Contribution, Result, Tables
 from secagg.query.schema import Schema
 
@@ -67,7 +69,8 @@ class Progress:
 
 def phases(job: Job, *, gated: bool = False) -> tuple[str, ...]:
     """Return the phases of a run with or without gates, in order."""
-    return (CONNECT, READ, *([gating.PHASE] if gated else []), *job.pattern.phases)
+    own = job.pattern.phases if job.shards == 1 else IN_SHARDS
+    return (CONNECT, READ, *([gating.PHASE] if gated else []), *own)
 
 
 @runtime_checkable
@@ -100,6 +103,7 @@ class Part:
       identity: whose key signs what the gates state; not needed without gates.
       resuming: this party's checkpoints of the job; all parties have some, or none.
       resumes: the first session of a run that goes on, where that is known without checkpoints.
+      workplace: what this party has for work on shards, if the job is divided into some.
 
     Attributes:
       contribution: what this party puts in, once it is read.
@@ -109,6 +113,7 @@ class Part:
       stated: what the gates of all parties stated, once all have passed.
       party: of the network, once everybody is there.
       resumes: the first session of a run that goes on from a checkpoint, else None.
+      workers: what the record says of work on shards.
       session, met: the session, and when it began on the monotonic clock.
 
     Raises:
@@ -126,8 +131,13 @@ class Part:
         identity: Identity | None = None,
         resuming: Resuming | None = None,
         resumes: bytes | None = None,
+        workplace: Workplace | None = None,
     ) -> None:
         job.check_takes_part(me)
+        if job.shards > 1 and workplace is None:
+            raise UsageError(
+                f"{job.name} is divided into shards, and {me} has no workers; say where they work"
+            )
         if (read is not None) != (me in job.input_parties):
             raise UsageError(
                 f"expected data from the input parties {', '.join(job.input_parties)} and from nobody else; "
@@ -153,6 +163,8 @@ class Part:
         self._identity = identity
         self._read = read
         self._resuming = resuming
+        self._workplace = workplace
+        self.workers: list[dict[str, Any]] = []
 
     def prepare(self, party: Party) -> None:
         """Read this party's data. The driver calls this before the program; otherwise the program does.
@@ -229,13 +241,14 @@ class Part:
                 self.stated = await gating.pass_gates(party, self.run_at_hand(), self.gates, self._identity)
         expected = self.me in job.pattern.recipients(job.terms)
         # What a pattern that keeps no checkpoints opened once, it could open again for other data of a party that lies.
-        goes_on = getattr(job.pattern, "keeps_checkpoints", False)
+        # Of a run in shards the main process keeps none.
+        goes_on = getattr(job.pattern, "keeps_checkpoints", False) and job.shards == 1
         if self._resuming is not None and not goes_on:
             self._resuming.delete()
         resuming = self._resuming if goes_on else None
         if resuming is not None:
             party.checkpoints = resuming.checkpoints(party)
-        result = await job.pattern.run(party, job.parameters, job.terms, self.agreed)
+        result = await self._computed(party, self.agreed)
         check_result(job, self.me, result, expected=expected)
         rows = None if result is None else list(result)
         if resuming is not None:
@@ -243,6 +256,16 @@ class Part:
                 party, {"rows": rows, "session": self.session, "declared": json.dumps(self.declared)}
             )
         return rows
+
+    async def _computed(self, party: Party, agreed: Agreed) -> Result | None:
+        job, pattern = self.job, self.job.pattern
+        if self._workplace is None or job.shards == 1:
+            return await pattern.run(party, job.parameters, job.terms, agreed)
+        if not isinstance(pattern, GroupByPattern):
+            raise UsageError(f"{pattern.name} is no query on groups, and cannot be divided into shards")
+        query, work = pattern.query(job.parameters, job.terms), work_of(job, self._workplace)
+        findings, self.workers = await find_in_shards(party, query, agreed.state, work)
+        return pattern.told(agreed, findings)
 
     def run_at_hand(self) -> RunAtHand:
         """Return the run as gates see it, as far as it has come."""
@@ -291,6 +314,7 @@ def run_job(
     gates: Sequence[Gate] = (),
     resuming: Resuming | None = None,
     on_ready: Callable[[], None] | None = None,
+    workplace: Workplace | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_failure: Callable[[dict[str, Any]], None] | None = None,
     on_ended: Callable[[], None] | None = None,
@@ -305,6 +329,7 @@ def run_job(
       wait_s: how long this party waits for the others, if not as long as the job says.
       gates, resuming: as in `Part`. Whoever calls deletes the checkpoints (`Resuming.delete`) once the result is written.
       on_ready: called when this party's gates are ready, before it connects; what it raises ends the run here.
+      workplace: as in `Part`.
       on_progress: called a few times a second; what it raises ends the run for everybody.
       on_failure: called with the record of a run that fails or is stopped, before the error is raised.
       on_ended: called when the run has ended well; what is left is to record it.
@@ -314,7 +339,7 @@ def run_job(
         Who waits already is told that a gate is not ready, and no more.
       SecaggError: whatever `run_party` raises.
     """
-    part = Part(job, me, read, gates=gates, identity=identity, resuming=resuming)
+    part = Part(job, me, read, gates=gates, identity=identity, resuming=resuming, workplace=workplace)
     check_approvals_are_asked_for(job, part.gates)
     # What was spent when a run began is not to be there once more.
     if resuming is None or not resuming.holds:
@@ -369,6 +394,8 @@ def run_job(
             reached=part.reached,
             error=error,
         )
+        if job.shards > 1:
+            known["workers"] = part.workers
         if part.gates:
             known["gates"] = gating.recorded(part.stated)
             known["screened"] = {g.name: g.described() for g in part.gates if isinstance(g, Screen)}

@@ -31,7 +31,7 @@ from secagg.patterns.pattern import (
     Terms,
 )
 from secagg.protocols import group_by
-from secagg.protocols.group_by import Field, Layout, Query, Rows
+from secagg.protocols.group_by import Field, Findings, Layout, Query, Rows
 from secagg.query.schema import Money, Schema
 
 _FOLLOW: Final = (
@@ -125,7 +125,8 @@ class GroupByPattern(ABC):
 
     def check(self, parameters: Any, terms: Terms) -> None:
         """Raise `PlanError` where these cannot be computed with."""
-        self.query(parameters, terms)
+        query = self.query(parameters, terms)
+        Layout.plan(query, [0] * len(query.input_parties), shards=terms.shards)
 
     def row_limit(self, terms: Terms) -> int:
         """Return the largest row count that one input party may announce."""
@@ -195,7 +196,7 @@ class GroupByPattern(ABC):
                 raise PlanError(
                     f"{name} with {rows[name]} rows is above max_rows, which is {query.row_limit}; set max_rows in the job"
                 )
-        return Layout.plan(query, [rows[name] for name in query.input_parties])
+        return Layout.plan(query, [rows[name] for name in query.input_parties], shards=terms.shards)
 
     def cost(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> Cost:
         """Return what a run costs in which these row counts are announced."""
@@ -245,6 +246,8 @@ class GroupByPattern(ABC):
     async def run(self, party: Party, parameters: Any, terms: Terms, agreed: Agreed) -> Result | None:
         """Find the groups; return this party's flagged rows, None if it put in none."""
         findings = await group_by.find_announced(party, self.query(parameters, terms), agreed.state)
-        if findings is None:
-            return None
-        return group_by.flagged_rows(agreed.state.rows, findings)
+        return self.told(agreed, findings)
+
+    def told(self, agreed: Agreed, findings: Findings | None) -> Result | None:
+        """Return this party's flagged rows from what it found, None if it put in none."""
+        return None if findings is None else group_by.flagged_rows(agreed.state.rows, findings)

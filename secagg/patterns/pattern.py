@@ -59,6 +59,7 @@ class Terms:
       pad_rows_to: row counts are announced as the next multiple of this.
       max_rows: the largest row count that one input party may announce.
       currency_decimals: an amount of 1 is 10**-currency_decimals units.
+      shards: into how many shards the work is divided; more than one only for patterns that are a query on groups.
     """
 
     parties: tuple[PartyId, ...]
@@ -66,6 +67,7 @@ class Terms:
     pad_rows_to: int = 1
     max_rows: int = MAX_ROWS
     currency_decimals: int = 2
+    shards: int = 1
 
     @property
     def input_parties(self) -> tuple[PartyId, ...]:

@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 
 from ports import reserved_ports
-from secagg.errors import PeerMissingError, PlanError, SecaggError, UsageError
+from secagg.errors import JobError, PeerMissingError, PlanError, SecaggError, UsageError
+from secagg.jobs.job import Job
+from secagg.jobs.job_file import parse_job
 from secagg.jobs.plain import decode, encode
-from secagg.jobs.shards import LocalWorkers, Work, attempts, find_in_shards, worker
+from secagg.jobs.run import Part
+from secagg.jobs.shards import LocalWorkers, Work, Workplace, attempts, find_in_shards, worker
 from secagg.network.identity import Identity, create_identity
 from secagg.network.tcp import Peer, Timeouts, run_party
 from secagg.protocols.group_by import Field, Query, Rows, announce, reference
@@ -89,7 +92,7 @@ def run(identities, ports, folder: Path, workers: dict[str, Any], program: Any =
     }
 
     def bank(name: str) -> Any:
-        work = Work(workers[name], folder / name, addresses, SHARDS, TIMEOUTS)
+        work = Work(Workplace(workers[name], folder), addresses, SHARDS, TIMEOUTS)
 
         async def whole(party):
             announced = await announce(party, QUERY, TABLES[BANKS.index(name)])
@@ -219,9 +222,9 @@ def test_a_task_that_a_cluster_starts_a_second_time_does_not_run_again(tmp_path)
 def test_workers_differ_in_number_or_are_not_of_all_parties_and_are_refused(tmp_path):
     one, two = [("a", 1)], [("a", 1), ("b", 2)]
     with pytest.raises(UsageError, match="as many workers"):
-        Work(LocalWorkers(), tmp_path, {"north": one, "south": two}, 2)
+        Work(Workplace(LocalWorkers(), tmp_path), {"north": one, "south": two}, 2)
     with pytest.raises(UsageError, match="as many workers"):
-        Work(LocalWorkers(), tmp_path, {"north": [], "south": []}, 2)
+        Work(Workplace(LocalWorkers(), tmp_path), {"north": [], "south": []}, 2)
 
 
 @pytest.mark.slow
@@ -242,3 +245,72 @@ def test_a_local_worker_that_is_killed_or_fails_is_lost_and_the_others_answer(tm
     assert workers.gather(started) == [b"abab", None, None, b"c" * 200_000]
     assert all(process.poll() is not None for process, _ in started)
     assert started[1][0].returncode == -signal.SIGKILL
+
+
+JOB = """\
+name = "september"
+pattern = "collectors"
+shards = 8
+
+[[parties]]
+name = "north"
+address = "127.0.0.1:7401"
+workers = ["127.0.0.1:7411", "[::1]:7412"]
+
+[[parties]]
+name = "south"
+address = "127.0.0.1:7402"
+workers = ["127.0.0.1:7421", "127.0.0.1:7422"]
+
+[[parties]]
+name = "west"
+address = "127.0.0.1:7403"
+workers = ["127.0.0.1:7431", "127.0.0.1:7432"]
+
+[roles]
+input = ["north", "south"]
+computing = ["north", "south", "west"]
+"""
+
+
+def parsed(text: str, tmp_path: Path) -> Job:
+    return parse_job(text, file=tmp_path / "job.toml", with_certificates=False)
+
+
+def test_parties_agree_on_shards_and_the_number_of_workers_and_not_on_where_these_are(identities, tmp_path):
+    addresses = {name: ("localhost", 1 + i) for i, name in enumerate(BANKS)}
+    certificates = {name: identity.certificate for name, identity in identities.items()}
+    job = parsed(JOB, tmp_path).moved(addresses, certificates)
+    assert (job.shards, job.terms.shards) == (8, 8)
+    assert job.members[0].workers == (("127.0.0.1", 7411), ("::1", 7412))
+    again = parse_job(job.to_toml(), file=tmp_path / "again.toml")
+    assert again.members == job.members
+    assert again.digest == job.digest
+    elsewhere = job.moved(addresses, certificates, dict.fromkeys(BANKS, (("far", 1), ("far", 2))))
+    assert elsewhere.digest == job.digest
+    fewer = parsed(JOB.replace("shards = 8", "shards = 4"), tmp_path).moved(addresses, certificates)
+    alone = job.moved(addresses, certificates, dict.fromkeys(BANKS, (("far", 1),)))
+    assert len({job.digest, fewer.digest, alone.digest}) == 3
+    assert sum(fewer.cost(dict.fromkeys(BANKS[:2], 1000)).payload_bytes.values()) > 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("shards = 8\n", "", "the work is not divided"),
+        ("shards = 8", "shards = 3", "2, 4, .* got 3"),
+        (', "127.0.0.1:7422"', "", "north has 2, south has 1, west has 2"),
+        ("127.0.0.1:7422", "127.0.0.1:7411", "have the address 127.0.0.1:7411"),
+        ("127.0.0.1:7422", "nowhere", "parties.1..workers: expected host:port"),
+        ('"collectors"', '"isolated"', "isolated is no query on groups"),
+    ],
+)
+def test_shards_and_workers_that_do_not_go_together_are_refused(tmp_path, old, new, says):
+    assert old in JOB
+    with pytest.raises(JobError, match=says):
+        parsed(JOB.replace(old, new), tmp_path)
+
+
+def test_a_party_without_workers_takes_no_part_in_a_job_with_shards(tmp_path):
+    with pytest.raises(UsageError, match="west has no workers"):
+        Part(parsed(JOB, tmp_path), "west", None)

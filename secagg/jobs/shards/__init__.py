@@ -8,14 +8,22 @@ Within an organisation a worker is trusted with what the main process gives it: 
 one session, and a key for one file. It gets no identifier, no hash key, and not the organisation's own key.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-from secagg.jobs.shards.attempts import Work
-from secagg.jobs.shards.program import find_in_shards
-from secagg.jobs.shards.workers import LocalWorkers, Workers
+from secagg.faces import face
 
-__all__ = ["LocalWorkers", "Work", "Workers", "find_in_shards"]
+__all__ = ["IN_SHARDS", "LocalWorkers", "Work", "Workers", "Workplace", "find_in_shards", "work_of"]
 
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+if TYPE_CHECKING:
+    from secagg.jobs.shards.attempts import Work, Workplace
+    from secagg.jobs.shards.program import IN_SHARDS, find_in_shards, work_of
+    from secagg.jobs.shards.workers import LocalWorkers, Workers
+else:  # a worker starts for each step of each shard, and needs none of what reads jobs
+    __getattr__, __dir__ = face(
+        "secagg.jobs.shards",
+        {
+            "secagg.jobs.shards.attempts": "Work Workplace",
+            "secagg.jobs.shards.program": "IN_SHARDS find_in_shards work_of",
+            "secagg.jobs.shards.workers": "LocalWorkers Workers",
+        },
+    )

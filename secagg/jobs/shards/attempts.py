@@ -69,25 +69,36 @@ class WorkersEnded(Message, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """Who works on the shards of a run; all but the first two fields are the same at all parties.
+class Workplace:
+    """What a party has for work on shards.
 
     Args:
       workers: this party's.
-      folder: where its workers keep shards. All of them reach it, or it is each machine's own and a place is always on one.
-      addresses: of each party, where its workers are reached, by place; as many of each.
-      shards: a power of two.
-      module: what workers run.
-      memory_bytes: of address space that each of this party's workers may take; None for any.
+      folder: where they keep shards. All of them reach it, or it is each machine's own and a place is always on one.
+      memory_bytes: of address space that each worker may take; None for any.
     """
 
     workers: Workers
     folder: Path
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Who works on the shards of a run; all but the first field are the same at all parties.
+
+    Args:
+      here: what this party has.
+      addresses: of each party, where its workers are reached, by place; as many of each.
+      shards: a power of two.
+      module: what workers run.
+    """
+
+    here: Workplace
     addresses: Mapping[PartyId, Sequence[Address]]
     shards: int
     timeouts: Timeouts = field(default_factory=Timeouts)
     module: str = worker.__name__
-    memory_bytes: int | None = None
 
     def __post_init__(self) -> None:
         places = {name: len(told) for name, told in self.addresses.items()}
@@ -120,7 +131,8 @@ class Attempts:
             )
         self._party, self._work, self._layout, self._own = party, work, layout, own
         self._key = secrets.token_bytes(KEY_BYTES)
-        self._folder = work.folder / party.session.hex()[:32]
+        # Parties that are tried out on one machine may share a folder.
+        self._folder = work.here.folder / party.session.hex()[:32] / party.me
         self._turn = 0
         self._kept: dict[int, str] = {}  # of each shard, the attempt whose shares are kept
         self.done: list[dict[str, Any]] = []
@@ -154,6 +166,9 @@ class Attempts:
     def close(self) -> None:
         """Delete what workers kept in this party's folder, where it can be reached from here."""
         shutil.rmtree(self._folder, ignore_errors=True)
+        for folder in (self._folder.parent, self._work.here.folder):
+            with contextlib.suppress(OSError):  # another run or party has something there
+                folder.rmdir()
 
     async def _one_turn(
         self, step: str, turn: Sequence[int], tried: Mapping[int, int]
@@ -173,8 +188,8 @@ class Attempts:
             certificates = {name: told[name].certificates[place] for name in party.roster}
             told_address = work.addresses[party.me][place]
             task = encode(self._task(step, place, shard, tried[shard] + 1, own[place], certificates))
-            started.append(work.workers.start(place, told_address, work.module, task))
-        found = [None if answer is None else decode(answer) for answer in work.workers.gather(started)]
+            started.append(work.here.workers.start(place, told_address, work.module, task))
+        found = [None if answer is None else decode(answer) for answer in work.here.workers.gather(started)]
         for answer, shard in zip(found, turn, strict=True):
             if answer is not None and "error" in answer and not answer["lost"]:
                 raise raised(answer, f"{party.me}'s worker of shard {shard}")
@@ -212,14 +227,14 @@ class Attempts:
             "layout": layout,
             "words": None if rows is None else rows.words,
             "values": None if rows is None else rows.values,
-            "listen": list(work.workers.address(place, work.addresses[party.me][place])),
+            "listen": list(work.here.workers.address(place, work.addresses[party.me][place])),
             "peers": [[who, *work.addresses[who][place], certificates[who]] for who in party.roster],
             "secret_key": own.secret_key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             ),
             "agreement": digest(_LABEL, [party.session, about, *parts]),
             "timeouts": list(astuple(work.timeouts)),
-            "memory_bytes": work.memory_bytes,
+            "memory_bytes": work.here.memory_bytes,
         }
 
     def _check(self, name: PartyId, turn: int, count: int, expected: int) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
-from secagg.jobs.shards.attempts import Work, attempts
+from secagg.jobs.job import Job
+from secagg.jobs.shards.attempts import Work, Workplace, attempts
 from secagg.jobs.shards.worker import COMPUTE, OPEN
 from secagg.party import Party
 from secagg.protocols.group_by import Announced, Findings, Query
 from secagg.protocols.group_by.shards import divide, settle
+
+IN_SHARDS: Final = ("agree", COMPUTE, "check", OPEN)  # the phases of the main process
+
+
+def work_of(job: Job, here: Workplace) -> Work:
+    """Return who works on a job's shards."""
+    return Work(here, {m.name: m.workers for m in job.members}, job.shards, job.timeouts)
 
 
 async def find_in_shards(

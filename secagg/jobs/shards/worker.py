@@ -18,16 +18,18 @@ import msgspec
 from cryptography.hazmat.primitives import serialization
 
 from secagg import errors
-from secagg.errors import CheatingError, SecaggError, UsageError
-from secagg.jobs.checkpoints import read_sealed, write_sealed
+from secagg.errors import AuthenticationError, CheatingError, PeerMissingError, SecaggError, UsageError
+from secagg.jobs.checkpoints import UnwritableError, read_sealed, write_sealed
 from secagg.jobs.plain import decode, encode
-from secagg.jobs.resuming import may_go_on
 from secagg.ledger import Ledger
 from secagg.network.identity import Identity, PrivateKey, load_certificate
 from secagg.network.tcp import Peer, Timeouts, run_party
 from secagg.party import Party
 from secagg.protocols.group_by import Field, Layout, Query
 from secagg.protocols.group_by.shards import KeptShard, OwnRows, compute_shard, open_shard
+
+# Another attempt may end well: the error lies with the network, with another party's worker, or with a full disk.
+_COMES_ONCE: Final = (PeerMissingError, AuthenticationError, UnwritableError)
 
 COMPUTE: Final = "compute"
 OPEN: Final = "open"
@@ -139,7 +141,7 @@ def _error(error: SecaggError) -> Plain:
         "text": error.for_record(),
         "peer": getattr(error, "peer", ""),
         "suspects": list(error.suspects) if isinstance(error, CheatingError) else [],
-        "lost": may_go_on(error),
+        "lost": isinstance(error, _COMES_ONCE),
     }
 
 

@@ -1,0 +1,197 @@
+"""The bank job in shards: on local processes, Dask and Ray; a worker killed in each phase; little memory.
+
+    python -m benchmarks.shards                           all engines that are installed, 60,000 rows
+    python -m benchmarks.shards --engines local --rows 1000000
+    python -m benchmarks.shards --engines local --rows 20000000 --shards 32 --places 1 --memory 4G --no-kills
+
+Each bank is a process, and each of its workers another one, of its own cluster where there is one. Every run's findings are
+compared with the plaintext. For the speed-up the workers of a place have one core, as machines of their own would have:
+one place takes one core, two take both. A kill costs one attempt of one shard.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib.util
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.parties import free_ports, one_thread, run_parties
+
+one_thread()
+
+from benchmarks import shard_worker  # noqa: E402  # after one_thread
+from benchmarks.fraud import make_query, make_tables  # noqa: E402
+from secagg.jobs.shards import LocalWorkers, Work, Workers, Workplace, find_in_shards  # noqa: E402
+from secagg.network.tcp import Timeouts  # noqa: E402
+from secagg.protocols.group_by import announce, reference  # noqa: E402
+
+ENGINES = {"local": "secagg", "dask": "distributed", "ray": "ray"}
+COMPUTED = ("share", "check", "merge", "group", "test", "shuffle")
+SEED = 7
+
+
+def on_dask(places: int) -> tuple[Workers, Callable[[], None]]:
+    """Return workers on a Dask cluster of separate processes on this machine, and what ends it."""
+    from distributed import Client, LocalCluster
+
+    from secagg.integrations.dask import DaskWorkers
+
+    cluster = LocalCluster(
+        n_workers=places, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
+    )
+    client = Client(cluster)
+
+    def end() -> None:
+        client.close()
+        cluster.close()
+
+    return DaskWorkers(client), end
+
+
+def on_ray(places: int) -> tuple[Workers, Callable[[], None]]:
+    """Return workers on a Ray cluster of separate processes on this machine, and what ends it."""
+    import ray
+
+    from secagg.integrations.ray import RayWorkers
+
+    ray.init(num_cpus=places, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+    return RayWorkers(None), ray.shutdown
+
+
+def on_this_machine(places: int) -> tuple[Workers, Callable[[], None]]:  # noqa: ARG001
+    return LocalWorkers(), lambda: None
+
+
+async def bank(
+    party: Any,
+    *,
+    engine: str,
+    rows: int,
+    shards: int,
+    addresses: dict[str, list[tuple[str, int]]],
+    folder: str,
+    memory: int | None,
+    environment: dict[str, str],
+) -> tuple[float, int, int, list[dict[str, Any]]]:
+    """Return seconds, the number flagged, a checksum of the sums, and what is known of workers."""
+    os.environ.update(environment)  # of this process and its workers
+    names = tuple(addresses)
+    query = make_query(len(names))
+    places = len(addresses[party.me])
+    workers, end = {"local": on_this_machine, "dask": on_dask, "ray": on_ray}[engine](places)
+    mine = make_tables(len(names), rows, SEED)[names.index(party.me)]
+    try:
+        work = Work(
+            Workplace(workers, Path(folder), memory),
+            addresses,
+            shards,
+            Timeouts(connect_s=180, message_s=3600),
+            shard_worker.__name__,
+        )
+        begun = time.monotonic()
+        announced = await announce(party, query, mine)
+        findings, done = await find_in_shards(party, query, announced, work)
+        took = time.monotonic() - begun
+    finally:
+        end()
+    if findings is None:
+        return took, 0, 0, done
+    return took, int(findings.flagged.sum()), int(findings.sums.sum()), done
+
+
+def measure(
+    engine: str,
+    rows: int,
+    *,
+    shards: int,
+    places: int,
+    memory: int | None = None,
+    killed: str = "",
+    pinned: bool = False,
+) -> tuple[bool, float]:
+    """Return whether the findings are the plaintext's, and the seconds that the slowest bank took."""
+    names = ["bank_0", "bank_1", "bank_2"]
+    ports = iter(free_ports(3 * places))
+    addresses = {name: [("127.0.0.1", next(ports)) for _ in range(places)] for name in names}
+    environment = {shard_worker.KILLED: killed, shard_worker.PLACES: str(places if pinned else 0)}
+    with tempfile.TemporaryDirectory(prefix="secagg-shards-") as folder:
+        program = functools.partial(
+            bank,
+            engine=engine,
+            rows=rows,
+            shards=shards,
+            addresses=addresses,
+            folder=folder,
+            memory=memory,
+            environment=environment,
+        )
+        results = run_parties(dict.fromkeys(names, program))
+    equal = True
+    for name, expected in zip(names, reference(make_query(3), make_tables(3, rows, SEED)), strict=True):
+        _, flagged, checksum, _ = results[name][0]
+        equal &= (flagged, checksum) == (int(expected.flagged.sum()), int(expected.sums.sum()))
+    took = max(result[0][0] for result in results.values())
+    of_workers = [one for result in results.values() for one in result[0][3]]
+    attempts = sum(one["attempts"] for one in results[names[0]][0][3])
+    if killed:
+        equal &= attempts == 2 * shards + 1  # the kill took place, and cost one attempt
+    sent = sum(one["ledger"]["total"]["sent"]["frame_bytes"] for one in results[names[0]][0][3])
+    print(
+        f"{engine:5s} {rows:10,d} rows, {shards:3d} shards, {places} at a time: {took:8.1f} s, {attempts} attempts, "
+        f"{sent / 1e6:.1f} MB sent by the workers of a party, peak {max(one['peak_bytes'] for one in of_workers) / 1e6:.0f} MB "
+        f"a worker and {max(result[3] for result in results.values()) / 1e6:.0f} MB a main process"
+        f"{f', killed: {killed}' if killed else ''}: {'equal' if equal else 'DIFFERENT'}",
+        flush=True,
+    )
+    return equal, took
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=60_000, help="rows of all banks together")
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
+    parser.add_argument("--shards", type=int, default=4)
+    parser.add_argument("--places", type=int, default=2, help="shards at a time")
+    parser.add_argument("--memory", type=int, help="GiB of address space of every process")
+    parser.add_argument("--no-kills", action="store_true", help="do not kill workers")
+    parser.add_argument("--speed-up", action="store_true", help="compare one place with two, a core each")
+    parser.add_argument("--tiny", action="store_true", help="once, on a few rows")
+    options = parser.parse_args(argv)
+    if options.tiny:
+        options.engines, options.rows, options.shards, options.places = ["local"], 300, 2, 1
+    memory = None if options.memory is None else options.memory << 30
+    if memory is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))  # all processes inherit it
+    runs = []
+    run = functools.partial(measure, rows=options.rows, shards=options.shards, places=options.places)
+    for engine in options.engines:
+        if importlib.util.find_spec(ENGINES[engine]) is None:
+            print(f"{engine:5s} is not installed, and left out: pip install 'secagg[{engine}]'")
+            continue
+        runs.append(run(engine, memory=memory)[0])
+        phases = [("compute", p) for p in (COMPUTED if engine == "local" else ("merge",))] + [
+            ("open", "open")
+        ]
+        for step, phase in [] if options.no_kills or options.tiny else phases:
+            runs.append(run(engine, killed=f"bank_1 {step}-1-1 {phase}")[0])
+    if options.speed_up:
+        one = measure("local", options.rows, shards=options.shards, places=1, pinned=True)
+        two = measure("local", options.rows, shards=options.shards, places=2, pinned=True)
+        runs += [one[0], two[0]]
+        print(f"speed-up of two workers against one, a core each: {one[1] / two[1]:.2f}")
+    print(f"{sum(runs)} of {len(runs)} runs equal")
+    if not all(runs):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
