@@ -1,4 +1,4 @@
-"""What a worker runs in `benchmarks.shards`: the real one, on a core of its own, and killed at a phase where it is told to."""
+"""A worker of `benchmarks.shards`: the real one, on a core of its own, and killed at a phase where it is told to."""
 
 from __future__ import annotations
 

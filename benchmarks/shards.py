@@ -2,7 +2,7 @@
 
     python -m benchmarks.shards                           all engines that are installed, 60,000 rows
     python -m benchmarks.shards --engines local --rows 1000000
-    python -m benchmarks.shards --engines local --rows 20000000 --shards 32 --places 1 --memory 4G --no-kills
+    python -m benchmarks.shards --engines local --rows 20000000 --shards 32 --places 1 --memory 4 --no-kills
 
 Each bank is a process, and each of its workers another one, of its own cluster where there is one. Every run's findings are
 compared with the plaintext. For the speed-up the workers of a place have one core, as machines of their own would have:
@@ -142,10 +142,11 @@ def measure(
     attempts = sum(one["attempts"] for one in results[names[0]][0][3])
     if killed:
         equal &= attempts == 2 * shards + 1  # the kill took place, and cost one attempt
+    peak = max(one["peak_bytes"] for one in of_workers) / 1e6
     sent = sum(one["ledger"]["total"]["sent"]["frame_bytes"] for one in results[names[0]][0][3])
     print(
         f"{engine:5s} {rows:10,d} rows, {shards:3d} shards, {places} at a time: {took:8.1f} s, {attempts} attempts, "
-        f"{sent / 1e6:.1f} MB sent by the workers of a party, peak {max(one['peak_bytes'] for one in of_workers) / 1e6:.0f} MB "
+        f"{sent / 1e6:.1f} MB sent by the workers of a party, peak {peak:.0f} MB "
         f"a worker and {max(result[3] for result in results.values()) / 1e6:.0f} MB a main process"
         f"{f', killed: {killed}' if killed else ''}: {'equal' if equal else 'DIFFERENT'}",
         flush=True,
