@@ -63,7 +63,7 @@ def on_ray(places: int) -> tuple[Workers, Callable[[], None]]:
 
     from secagg.integrations.ray import RayWorkers
 
-    ray.init(num_cpus=places, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+    ray.init(num_cpus=places, include_dashboard=False, log_to_driver=False)
     return RayWorkers(None), ray.shutdown
 
 

@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from secagg.errors import PeerMissingError, UsageError
 from secagg.jobs.job import Address
+
+
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
 class RayWorkers:
@@ -49,8 +52,10 @@ class RayWorkers:
 
     def start(self, place: int, told: Address, module: str, task: bytes) -> Any:
         """Submit a task to a machine of the job's address."""
+        # Ray knows this machine by another address than a loopback one.
+        host = ray.util.get_node_ip_address() if told[0] in _LOOPBACK else told[0]
         there = sorted(
-            node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeManagerAddress"] == told[0]
+            node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeManagerAddress"] == host
         )
         if not there:
             raise UsageError(
