@@ -23,7 +23,6 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from secagg.errors import PeerMissingError, UsageError
 from secagg.jobs.job import Address
 
-
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 
 
