@@ -13,6 +13,7 @@ import typer
 from secagg.cli.consortium import HomeOption
 from secagg.cli.exits import FAILED
 from secagg.cli.show import say, stdout
+from secagg.data.source_files import SOURCES
 from secagg.errors import UsageError
 from secagg.files import write_file
 from secagg.home import Home
@@ -60,7 +61,8 @@ def exclude(
         typer.Option(
             "--source",
             metavar="DATA",
-            help='A file, or "duckdb:SELECT ..." over your own tables; read anew by each run.',
+            help='A file, "duckdb:SELECT ..." over your own tables, or source:NAME of sources.toml in the folder; read anew '
+            "by each run.",
         ),
     ] = None,
     from_: Annotated[
@@ -78,9 +80,12 @@ def exclude(
     """
     if (id_ is None) == (source is None):
         raise UsageError("expected either --id or --source")
-    with Home.open(home).transaction() as connection:
+    own = Home.open(home)
+    with own.transaction() as connection:
         if source is not None:
-            count = lists.add_source(connection, name, column or [lists.EVERY], source, from_ or ())
+            count = lists.add_source(
+                connection, name, column or [lists.EVERY], source, from_ or (), tables=own.path / SOURCES
+            )
             say(
                 stdout(),
                 f"{name}: {source} has {count} different identifiers now, and is read anew by each run",

@@ -32,6 +32,7 @@ from secagg.cli.table_options import (
 )
 from secagg.cli.worker_options import WorkerFolderOption, WorkerMemoryOption, WorkersOption, workplace_of
 from secagg.data.dialect import Dialect
+from secagg.data.source_files import SOURCES
 from secagg.errors import UsageError
 from secagg.home import Home
 from secagg.jobs.job import Job, Member
@@ -176,11 +177,12 @@ def run(
             resuming = None if own_home is None else resuming_of(own_home, job, as_)
         with unable(Cause.DATA):
             own_tables = table_options.own_tables(job, data, me=as_, home=own_home)
-        if own_tables is None and as_ in job.input_parties:
-            raise UsageError(
-                f"{as_} puts data into {job.name}: give --data, or name {', '.join(job.pattern_at(as_).inputs)} in a source "
-                "file (--sources, or sources.toml of --home)"
-            )
+            if own_tables is None and as_ in job.input_parties:
+                place = "sources.toml of a home folder" if own_home is None else own_home.path / SOURCES
+                raise UsageError(
+                    f"{as_} puts data into {job.name}, and nothing says where it is: write in {place} where "
+                    f"{', '.join(job.pattern_at(as_).inputs)} is, or give secagg run --data or --sources"
+                )
         output = Output(out, f"{as_}.{job.name}")
 
         def try_results() -> None:

@@ -337,7 +337,7 @@ def test_check_explains_a_job_whose_certificates_are_not_there_yet_but_does_not_
         (["run", "{}/job.toml", "--out", "{}"], "expected --as NAME and --identity DIR"),
         (["run", "{}/job.toml", "--out", "{}", "--as", "north"], "expected --as NAME and --identity DIR"),
         (["run", "{}/job.toml", "--out", "{}", "--as", "east", "--identity", "{}"], "east takes no part in test"),
-        (["run", "{}/job.toml", "--out", "{}", "--as", "north", "--identity", "{}"], "north puts data into test: give"),
+        (["run", "{}/job.toml", "--out", "{}", "--as", "north", "--identity", "{}"], "and nothing says where it is: write in"),
         (
             ["run", "{}/job.toml", "--out", "{}", "--as", "north", "--identity", "{}/nrth", "--data", "{}/table.csv"],
             "{}/nrth is no directory and no key",

@@ -5,6 +5,7 @@ The module is long because the same logs of two parties are altered in every way
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -516,18 +517,21 @@ def test_a_run_that_is_complete_twice_with_different_records_is_remarked(two_run
     common = {"entry", "time", "party", "previous", "certificate", "signature", "event"}
     body = {name: value for name, value in end.items() if name not in common}
 
-    def again(number: int, content: dict[str, Any]) -> None:
+    def again(number: int, content: dict[str, Any], **other: Any) -> None:
         if number == 5:
+            entry = {"entry": 5, "time": "t", "party": "outsider", "event": END, **body, "links": {}}
             content.clear()
-            content.update(
-                {"entry": 5, "time": "t", "party": "outsider", "event": END, **body, "record": "0" * 64}
-            )
+            content.update(entry | {"record": "0" * 64} | other)
 
     late = rewritten(whole, identity, again)
     assert any(
         "outsider's log has 2 records of this run" in one for one in comparison(two_runs, late).remarks
     )
     assert not any("records of this run" in one for one in comparison(two_runs, whole).remarks)
+    # A process that takes up a kept result saw no message of the run, and the result is there.
+    for other in ({"links": body["links"]}, {"outcome": "failed"}):
+        with pytest.raises(AuthenticationError, match=r"entry 5, ends session .* again after entry 4"):
+            rewritten(whole, identity, functools.partial(again, **other))
 
 
 # What an auditor gets.

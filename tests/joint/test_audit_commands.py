@@ -118,7 +118,7 @@ def test_verify_finds_a_record_that_its_own_party_signed_again(
     log = AuditLog(parties.log("bank_a"))
     last = log.read().entries[-1].content
     about = {k: v for k, v in last.items() if k not in _OF_EACH_ENTRY}
-    log.append(END, {**about, "record": record_digest(record)}, parties.identities["bank_a"])
+    log.append(END, {**about, "links": {}, "record": record_digest(record)}, parties.identities["bank_a"])
     ended = Ended(capsys, "verify", path, *known)
     assert (
         "has this record, and several of this run as complete, in entries 2 and 3; ask bank_a why"

@@ -6,6 +6,7 @@ The module is long because one set of tables and lists serves every claim.
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import datetime
 import io
@@ -21,6 +22,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from ended import Ended
 from joint_runs import BANKS, identity, make_homes, make_job, make_tables, run_jointly
 from members import Members
 from secagg.cli import main
@@ -136,6 +138,37 @@ def test_files_and_queries_are_read_anew_by_each_run_and_refuse_it_where_they_ca
     assert admitted(home, ["a", "b", "c"]) == ["a"]
     file.unlink()
     with pytest.raises(DataError, match="the exclusion list file cannot be read, so nobody's rows enter"):
+        admitted(home, ["a"])
+
+
+def test_a_list_in_a_database_is_read_by_the_owners_source_file(
+    homes: dict[str, Home], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("sqlalchemy")
+    home = homes["north"]
+    with contextlib.closing(sqlite3.connect(tmp_path / "own.sqlite")) as database, database:
+        database.execute("CREATE TABLE optout (who TEXT, since TEXT)")
+        database.execute("INSERT INTO optout VALUES ('b', '2026-01-01')")
+    words = [
+        "consent",
+        "exclude",
+        "optout",
+        "--source",
+        "source:optout",
+        "--from",
+        "who",
+        "--home",
+        str(home.path),
+    ]
+    assert "there is no such file" in Ended(capsys, *words).err
+    (home.path / "sources.toml").write_text(
+        f'[databases.own]\nurl = "sqlite:///{tmp_path}/own.sqlite"\n[tables.optout]\ndatabase = "own"\ntable = "optout"\n'
+    )
+    ended = Ended(capsys, *words)
+    assert "source:optout has 1 different identifiers now" in ended.out, ended.err
+    assert admitted(home, ["a", "b", "c"]) == ["a", "c"]
+    (tmp_path / "own.sqlite").unlink()
+    with pytest.raises(DataError, match="the exclusion list optout cannot be read, so nobody's rows enter"):
         admitted(home, ["a"])
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ended import Ended
 from killed import Organisations
 from members import Members
 from ports import reserved_ports
@@ -133,7 +134,7 @@ def test_whoever_is_killed_in_whatever_phase_the_run_ends_as_one_run(
 
 
 def test_a_disk_that_fills_during_a_run_costs_nothing_but_another_start(
-    tmp_path: Path, ports: list[int]
+    tmp_path: Path, ports: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     organisations = organised(tmp_path, ports, "query")
     disk = organisations.members.homes["west"].checkpoints
@@ -149,6 +150,10 @@ def test_a_disk_that_fills_during_a_run_costs_nothing_but_another_start(
         organisations.start()
         assert set(organisations.ended().values()) == {0}, organisations.said_at_last()
         check_once(organisations, TOTALS)
+    # Another start is refused for what cannot be mended, and not for the results that are there.
+    home, out = organisations.members.homes["west"].path, organisations.out("west")
+    ended = Ended(capsys, "run", organisations.file, "--home", home, "--out", out)
+    assert (ended.status, "moved has run 1 times and was approved for 1" in ended.err) == (2, True), ended.err
 
 
 @contextlib.contextmanager

@@ -188,5 +188,21 @@ def _runs(log: Entries) -> tuple[Run, ...]:
         if entry.event == START:
             runs[session] = Run(session, entry, ())
         else:
+            _check_end(log, entry, known)
             runs[session] = Run(session, known.start, (*known.ends, entry))
     return tuple(runs.values())
+
+
+def _check_end(log: Entries, entry: Entry, known: Run) -> None:
+    """Refuse an end that no party writes after those there are.
+
+    A process notes one end. A later process notes a result that the first one kept; it saw no message of the run.
+    """
+    before = known.ends
+    counted_twice = known.counted is not None and entry.content.get("links")
+    if counted_twice or (known.completions and entry.content.get("outcome") != COMPLETE):
+        raise AuthenticationError(
+            f"{log.path}, entry {entry.number}, ends session {known.session[:16]} again after entry {before[-1].number}, "
+            "with messages of its own or with another outcome; a run ends once, so the log was put together by hand",
+            peer=str(entry.content["party"]),
+        )

@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.data.source_files import SOURCES
 from secagg.errors import DataError, RemoteProtocolError
 from secagg.home import Home
 from secagg.jobs.gates import Outcome, RunAtHand
@@ -123,7 +124,7 @@ class ConsentGate:
                     f"{table} was read without {', '.join(missing)}, and exclusion lists are about all its identifiers"
                 )
         with self._home.transaction() as connection:
-            exclusions = Exclusions(connection)
+            exclusions = Exclusions(connection, self._home.path / SOURCES)
         kept, self._idle = exclusions.kept(tables, inputs, data), exclusions.idle(inputs)
         self._excluded = {table: int(np.count_nonzero(~keep)) for table, keep in kept.items()}
         self._read = {table: taken(columns, kept[table]) for table, columns in tables.items()}

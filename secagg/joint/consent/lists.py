@@ -4,7 +4,7 @@ A list is about columns: a column of any table, as in "patient"; one of a table,
 identifier. A row is excluded where one of these columns holds one of the list's identifiers. There are two kinds:
 
   identifiers   kept as keyed digests alone, spelt by each rule that a job may have
-  a source      a file or a query over the organisation's own tables, read anew by each run, with the job's own rule
+  a source      a file, a query, or a table of the owner's source file, read anew by each run, with the job's own rule
 
 A list that cannot be read, or whose digests do not know a job's rule, refuses the run: nobody on it enters unseen.
 """
@@ -18,12 +18,15 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg.data.conventions import Conventions
+from secagg.data.dialect import Dialect
+from secagg.data.source_files import PREFIX, SOURCES, SourceFile
+from secagg.data.sources import Place, find_sources, open_source
 from secagg.data.tables import read_table
 from secagg.errors import DataError, UsageError
 from secagg.joint.consent.tables import create, key_for
@@ -119,12 +122,19 @@ def add_identifiers(
 
 
 def add_source(
-    connection: sqlite3.Connection, name: str, columns: Sequence[str], source: str, read: Sequence[str] = ()
+    connection: sqlite3.Connection,
+    name: str,
+    columns: Sequence[str],
+    source: str,
+    read: Sequence[str] = (),
+    *,
+    tables: Path | None = None,
 ) -> int:
-    """Make a list of a file or a query, and return how many different identifiers it has now.
+    """Make a list of a file, a query or a table, and return how many different identifiers it has now.
 
     Args:
-      source: a path, or a SELECT after `duckdb:`.
+      source: a path, a SELECT after `duckdb:`, or after `source:` a table of the owner's source file.
+      tables: the owner's source file.
       read: its columns that make an identifier; by default its only one.
 
     Raises:
@@ -132,9 +142,9 @@ def add_source(
     """
     if any(known.name == name for known in lists(connection)):
         raise UsageError(f"there is a list {name!r:.80}; take another name, or drop it first")
-    if not source.startswith("duckdb:"):
+    if not source.startswith(("duckdb:", PREFIX)):
         source = str(Path(source).absolute())  # a run may be started elsewhere
-    found = _read(source, tuple(read), Rule("exact"), Conventions(), name)
+    found = _read(source, tuple(read), Rule("exact"), Conventions(), name, tables)
     _begin(connection, name, columns, source=source, read=read)
     return len(found)
 
@@ -168,9 +178,14 @@ def drop(connection: sqlite3.Connection, name: str, texts: Sequence[str] = ()) -
 
 
 class Exclusions:
-    """The lists of a home, as one run needs them."""
+    """The lists of a home, as one run needs them.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    Args:
+      tables: the owner's source file, which says where lists of its databases are.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, tables: Path | None = None) -> None:
+        self._tables = tables
         self._lists = lists(connection)
         self._key = key_for(connection, _LABEL)
         self._rules = {one.name: frozenset(one.rules) for one in self._lists}
@@ -230,7 +245,7 @@ class Exclusions:
         self, one: ExclusionList, texts: Sequence[str], rule: Rule, data: Conventions
     ) -> NDArray[np.bool_]:
         if one.source:
-            named = _read(one.source, one.read, rule, data, one.name)
+            named = _read(one.source, one.read, rule, data, one.name, self._tables)
             found: Iterable[bool] = map(named.__contains__, texts)
         else:
             if one.count and rule.name not in self._rules[one.name]:
@@ -285,17 +300,25 @@ def _begin(
     return known
 
 
-def _read(source: str, read: tuple[str, ...], rule: Rule, data: Conventions, name: str) -> frozenset[str]:
+def _read(
+    source: str, read: tuple[str, ...], rule: Rule, data: Conventions, name: str, tables: Path | None
+) -> frozenset[str]:
     """Return the identifiers of a source, spelt by a rule."""
-    columns: Any = read or _only_column(source, name)
     conventions = Conventions(
         identifiers={"person": rule.name},
         real_identifiers=data.real_identifiers,
         time_zone=data.time_zone,
     )
     try:
+        places, dialect = _places(source, tables)
+        columns = read or _only_column(places, dialect)
         table = read_table(
-            source, _PERSON, mapping={"person": columns}, conventions=conventions, allow_empty=True
+            places,
+            _PERSON,
+            mapping={"person": columns},
+            conventions=conventions,
+            dialect=dialect,
+            allow_empty=True,
         )
     except UsageError as error:
         raise DataError(
@@ -304,23 +327,24 @@ def _read(source: str, read: tuple[str, ...], rule: Rule, data: Conventions, nam
     return frozenset(table["person"].categories.tolist())
 
 
-def _only_column(source: str, name: str) -> tuple[str, ...]:
-    from secagg.data.sources import open_source
+def _places(source: str, tables: Path | None) -> tuple[list[Place], Dialect]:
+    """Return where a source is, and how its texts are written."""
+    if not source.startswith(PREFIX):
+        return [source], Dialect()
+    if tables is None or not tables.exists():
+        raise UsageError(f"expected the table {source} in {tables or SOURCES}, and there is no such file")
+    entry = SourceFile.read(tables).named(source.removeprefix(PREFIX))
+    return list(entry.sources), entry.dialect
 
-    try:
-        opened = open_source(source)
-    except UsageError as error:
-        raise DataError(
-            f"the exclusion list {name} cannot be read, so nobody's rows enter: {error}"
-        ) from None
+
+def _only_column(places: Sequence[Place], dialect: Dialect) -> tuple[str, ...]:
+    opened = open_source(find_sources(places)[0], dialect)
     try:
         columns = tuple(opened.columns)
     finally:
         opened.close()
     if len(columns) != 1:
-        raise DataError(
-            f"the exclusion list {name} has the columns {', '.join(columns)}; say which name persons, with --from"
-        )
+        raise DataError(f"the list has the columns {', '.join(columns)}; say which name persons, with --from")
     return columns
 
 
