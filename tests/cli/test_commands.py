@@ -337,7 +337,7 @@ def test_check_explains_a_job_whose_certificates_are_not_there_yet_but_does_not_
         (["run", "{}/job.toml", "--out", "{}"], "expected --as NAME and --identity DIR"),
         (["run", "{}/job.toml", "--out", "{}", "--as", "north"], "expected --as NAME and --identity DIR"),
         (["run", "{}/job.toml", "--out", "{}", "--as", "east", "--identity", "{}"], "east takes no part in test"),
-        (["run", "{}/job.toml", "--out", "{}", "--as", "north", "--identity", "{}"], "and nothing says where it is: write in"),
+        (["run", "{}/job.toml", "--out", "{}", "--as", "north", "--identity", "{}"], "nothing says where it is: write in"),
         (
             ["run", "{}/job.toml", "--out", "{}", "--as", "north", "--identity", "{}/nrth", "--data", "{}/table.csv"],
             "{}/nrth is no directory and no key",
@@ -511,7 +511,16 @@ def test_a_table_of_other_times_than_the_window_is_refused(
 def run_that_ends(monkeypatch: pytest.MonkeyPatch, before_writing: Callable[[], None]) -> None:
     """Let `secagg run` end at once with a result of one row."""
 
-    def fake(job: Job, *, me: str, read: InputTables, on_ended: Callable[[], None], **_: Any) -> PartyResult:
+    def fake(
+        job: Job,
+        *,
+        me: str,
+        read: InputTables,
+        on_ready: Callable[[], None],
+        on_ended: Callable[[], None],
+        **_: Any,
+    ) -> PartyResult:
+        on_ready()
         read()
         on_ended()
         before_writing()
