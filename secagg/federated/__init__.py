@@ -21,6 +21,8 @@ messages and turns a framework's records into entries and values; `secagg.integr
     keeper        a client that lives as long as a run
     sum_server    a server that asks its clients and waits
     settings      what configuration files say, checked
+    histograms    sums for boosted trees
+    boosting      boosted trees on such sums
 
 Threat model: that of `secagg.protocols.masked_sum`; `Protection` says how many nodes may work with the server, and whether
 it keeps to the protocol.

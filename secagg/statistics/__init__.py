@@ -11,6 +11,7 @@ Modules, each of which stands on those before it:
   hazards      the proportional hazards model
   contingency  tables of counts, chi-square, Fisher's exact test of opened ones
   exact        Fisher's exact test of a table that stays shared
+  served       whom a model serves worse: metrics by group, small groups suppressed
   moments      means, variances and quantiles by group; correlations
   variants     many variants, one trait, covariates
 """

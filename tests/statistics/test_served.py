@@ -1,0 +1,157 @@
+"""A model's metrics by group on shares are those of scikit-learn on pooled rows, and small counts do not follow."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, confusion_matrix
+
+from clear import run_clear
+from secagg import mpc
+from secagg.errors import RangeError, ShapeError, UsageError
+from secagg.mpc.arrays.engine import Engine
+from secagg.network.simulated import simulate
+from secagg.statistics.served import GroupMetrics, _told, group_counts, metrics_of, released
+
+SMALLEST, BINS, GROUPS = 8, 4, 5
+RNG = np.random.default_rng(3)
+
+
+def rows_of(sizes: tuple[int, ...]) -> tuple[Any, Any, Any]:
+    group = np.repeat(np.arange(len(sizes)), sizes)
+    score = RNG.beta(1.5, 1.5, len(group))
+    label = RNG.uniform(size=len(group)) < score * np.where(group == 1, 0.6, 1.0)
+    return group, label, score
+
+
+# The third group is small; the fourth has few positives; the last is empty.
+OWNERS = [rows_of(sizes) for sizes in ((60, 45, 2, 30, 0), (50, 40, 1, 20, 0), (70, 50, 3, 25, 0))]
+for group, label, _score in OWNERS:
+    label[(group == 3) & (np.arange(len(group)) % 20 != 0)] = False
+POOLED = [np.concatenate(column) for column in zip(*OWNERS, strict=True)]
+
+
+def reference(i: int) -> GroupMetrics:
+    group, label, score = (column[POOLED[0] == i] for column in POOLED)
+    said = score >= 0.5
+    (tn, fp), (fn, tp) = confusion_matrix(label, said, labels=[False, True])
+    return GroupMetrics(len(group), accuracy_score(label, said), label.mean(), tp / (tp + fn), fp / (fp + tn))
+
+
+async def program(party: Any) -> Any:
+    engine = await Engine.create(party)
+    names = ("ada", "bob", "cleo")
+    shape = (GROUPS, 4 + 3 * BINS)
+    shares: list[Any] = []
+    for name, (group, label, score) in zip(names, OWNERS, strict=True):
+        mine = group_counts(group, label, score, n_groups=GROUPS, bins=BINS) if party.me == name else None
+        shares.append(engine.share(mine, owner=name, shape=shape))
+    stacked: Any = np.stack(shares)
+    return await engine.open(*released(stacked, smallest=SMALLEST), to="ada")
+
+
+@pytest.mark.slow
+def test_metrics_of_three_owners_are_those_of_the_pooled_rows_and_the_small_groups_are_not_told() -> None:
+    outcome = simulate(dict.fromkeys(("ada", "bob", "cleo"), program))
+    found = metrics_of(outcome.results["ada"])
+    for i in (0, 1):
+        want, got = reference(i), found[i]
+        for name in ("rows", "accuracy", "positive_rate", "tpr", "fpr"):
+            assert getattr(got, name) == pytest.approx(getattr(want, name)), name
+        label, score = (column[POOLED[0] == i] for column in POOLED[1:])
+        place = np.minimum((score * BINS).astype(int), BINS - 1)
+        for b, told in enumerate(got.calibration):
+            assert told is not None
+            assert told[0] == np.count_nonzero(place == b)
+            # Scores are rounded to 2^-16.
+            assert told[1:] == pytest.approx(
+                (score[place == b].mean(), label[place == b].mean()), abs=2.0**-16
+            )
+        assert got.calibration_error is not None
+    served_worse = found[1].calibration_error
+    assert served_worse is not None
+    assert served_worse > 2 * (found[0].calibration_error or 0)
+    # Of group 3 the sides are not told: it has too few positives. Groups 2 and 4 hold 6 rows together, so the smallest
+    # of the others, group 3, is not told either.
+    assert [one.rows is None for one in found] == [False, False, True, True, True]
+    assert found[2] == GroupMetrics(calibration=(None,) * BINS)
+
+
+def shown(counts: Any, smallest: int = SMALLEST) -> list[Any]:
+    async def start(primitives: Any) -> Any:
+        engine = mpc.Engine(primitives)
+        shared = engine.share(counts, owner="ada", shape=counts.shape)
+        return await engine.open(*released(shared, smallest=smallest))
+
+    return run_clear(start)
+
+
+def test_a_group_with_few_of_one_side_tells_its_accuracy_alone() -> None:
+    label = np.zeros(60, bool)
+    label[:5] = True
+    counts = [group_counts(np.zeros(60, int), label, np.full(60, 0.25), n_groups=1, bins=2)]
+    (one,) = metrics_of(shown(np.array(counts)))
+    assert (one.rows, one.accuracy) == (60, 55 / 60)
+    assert (one.positive_rate, one.tpr, one.fpr, one.calibration) == (None, None, None, (None, None))
+
+
+def told_in_clear(counts: Any, smallest: int) -> Any:
+    async def start(primitives: Any) -> Any:
+        engine = mpc.Engine(primitives)
+        shared = engine.share(counts, owner="ada", shape=counts.shape)
+        return await engine.open(_told(shared, smallest), _told(shared, smallest))
+
+    return run_clear(start)[0]
+
+
+def test_what_follows_from_a_known_total_is_of_two_counts_and_enough_rows() -> None:
+    edges = [[0, 0, 0, 0], [4, 5, 5, 5], [4, 5, 6, 7], [2, 2, 9, 9], [2, 3, 9, 9], [5, 5, 5, 5], [0, 0, 0, 9]]
+    counts, smallest = np.concatenate([edges, RNG.integers(0, 13, (400, 4))]), 5
+    told = told_in_clear(counts, smallest)
+    for row, kept in zip(counts, told, strict=True):
+        assert (row[kept] >= smallest).all()
+        hidden = row[~kept]
+        if not hidden.size or row.sum() < smallest:  # there is nothing to hide it among
+            continue
+        assert len(hidden) >= 2
+        assert hidden.sum() >= smallest
+        # No more is taken out than has to be: without the secondary ones a total would tell.
+        primary = row[row < smallest]
+        if len(hidden) > len(primary):
+            assert len(primary) == 1 or primary.sum() < smallest
+
+
+def test_without_secondary_suppression_the_total_would_tell_a_small_group() -> None:
+    for small, other in itertools.product((0, 3, 7), (9, 20)):
+        counts = np.array([[small, other, 40, 41]])
+        (kept,) = told_in_clear(counts, SMALLEST)
+        assert kept.tolist() == [False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"groups": [0, 3]}, RangeError),
+        ({"labels": [0, 2]}, RangeError),
+        ({"scores": [0.5, np.nan]}, RangeError),
+        ({"scores": [0.5, 1.5]}, RangeError),
+        ({"labels": [0]}, ShapeError),
+        ({"bins": 0}, UsageError),
+        ({"threshold": 2.0}, UsageError),
+    ],
+)
+def test_rows_that_cannot_be_counted_are_refused(change: dict[str, Any], error: type[Exception]) -> None:
+    given: dict[str, Any] = {"groups": [0, 1], "labels": [0, 1], "scores": [0.1, 1.0], "n_groups": 2}
+    assert group_counts(**given)[:, 0].tolist() == [1, 1]
+    with pytest.raises(error):
+        group_counts(**{**given, **change})
+
+
+def test_counts_of_another_shape_and_thresholds_that_hide_nothing_are_refused() -> None:
+    with pytest.raises(UsageError, match="at least 2"):
+        shown(np.zeros((1, 1, 7), int), smallest=1)
+    with pytest.raises(ShapeError):
+        shown(np.zeros((1, 1, 6), int))
