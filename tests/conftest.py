@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
 from collections import defaultdict
+from collections.abc import Iterator
 
 import pytest
 
@@ -33,16 +35,26 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 # Begun first, the longest before the others: no core is idle while the last of them ends.
 _LONG = (
     "test_flower_deployment.py",
-    "test_nvflare.py",
-    "test_openfl.py",
     "test_benchmarks.py",
-    "test_local.py",
-    "test_flower_simulation.py",
+    "test_tcp.py",
+    "test_waiting.py",
     "test_sums.py",
+    "test_commands.py",
+    "test_examples.py",
+    "test_resuming.py",
+    "test_local.py",
+    "test_query_jobs.py",
+    "test_flower_simulation.py",
+    "test_run.py",
+    "test_hospital_patterns.py",
+    "test_views.py",
+    "test_shuffle.py",
     "test_single_key.py",
     "test_threshold_rlwe.py",
-    "test_shuffle.py",
-    "test_tcp.py",
+    "test_ckks.py",
+    "test_table_check.py",
+    "test_privacy.py",
+    "test_serve.py",
 )
 
 _skipped: list[str] = []
@@ -65,6 +77,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for i, item in enumerate(sets):
             if i not in quick:
                 item.add_marker("slow")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Run three workers on two cores: where a test waits for a process or a timeout, another computes."""
+    return len(os.sched_getaffinity(0)) * 3 // 2 or 1
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep what collects garbage from ten thousand tests, which live to the end, now and each time that it looks."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

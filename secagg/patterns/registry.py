@@ -11,13 +11,14 @@ Its module is imported when the pattern is asked for, and not before.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.metadata
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -128,6 +129,7 @@ def find(name: str) -> Installed:
         own = getattr(importlib.import_module(module), attribute)
         return Installed(own, Origin(_OWN_DISTRIBUTION, release.RELEASE))
     if not offers:
+        _entry_points_on.cache_clear()  # it may be installed a moment later, and a notebook asks again
         raise UsageError(f"expected a pattern that is installed ({', '.join(names())}), got {name!r:.80}")
     if len(offers) > 1:
         raise UsageError(
@@ -136,16 +138,21 @@ def find(name: str) -> Installed:
     return _load(offers[0])
 
 
-def _entry_points() -> list[EntryPoint]:
+def _entry_points() -> tuple[EntryPoint, ...]:
+    return _entry_points_on(tuple(sys.path))
+
+
+@functools.lru_cache(maxsize=2)  # to look for them reads a file of every distribution, and each job asks
+def _entry_points_on(_path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
     # An editable install of secagg itself may tell of its own patterns as well.
-    return [
+    return tuple(
         point
         for point in importlib.metadata.entry_points(group=GROUP)
         if point.dist is None or point.dist.name != _OWN_DISTRIBUTION
-    ]
+    )
 
 
-def _distributions(points: list[EntryPoint]) -> str:
+def _distributions(points: Sequence[EntryPoint]) -> str:
     return " and ".join(sorted(_origin_of(point) for point in points))
 
 

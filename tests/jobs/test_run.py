@@ -6,6 +6,7 @@ The module is long because one job and its tables serve every claim about a run.
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import stat
 from collections.abc import Callable, Sequence
@@ -133,17 +134,29 @@ def check_equal_to_plaintext(job: Job, tables: dict[str, Tables], told: dict[str
     return len(pooled)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("pattern", PATTERNS)
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("sizes", [(120, 90, 60, 40, 20), (150, 0, 150, 1, 30), (0, 1, 0, 0, 0)])
-def test_every_bank_is_told_what_the_plaintext_says_about_its_rows(
+SIZES = [(120, 90, 60, 40, 20), (150, 0, 150, 1, 30), (0, 1, 0, 0, 0)]
+
+
+@functools.cache
+def ran(
     pattern: str, layout: str, sizes: tuple[int, ...]
-) -> None:
+) -> tuple[Job, dict[str, Tables], dict[str, Part], Outcome[Result | None]]:
+    """Run a job on tables of these sizes; several tests look at one run."""
     job = make_job(pattern, layout)
     tables = make_tables(job, sizes[: len(job.input_parties)])
     parts, outcome = simulate_job(job, tables)
     outcome.values()
+    return job, tables, parts, outcome
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("sizes", SIZES)
+def test_every_bank_is_told_what_the_plaintext_says_about_its_rows(
+    pattern: str, layout: str, sizes: tuple[int, ...]
+) -> None:
+    job, tables, parts, outcome = ran(pattern, layout, sizes)
     told = {}
     for name in job.roster:
         contribution, result = parts[name].contribution, outcome.results[name]
@@ -159,9 +172,7 @@ def test_every_bank_is_told_what_the_plaintext_says_about_its_rows(
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_forecast_is_what_the_ledgers_show(pattern: str, layout: str) -> None:
     """With four computing parties but for a word a round, by which one party may send more than another."""
-    job = make_job(pattern, layout)
-    parts, outcome = simulate_job(job, make_tables(job, (300, 100, 0, 1, 50)[: len(job.input_parties)]))
-    outcome.values()
+    job, _, parts, outcome = ran(pattern, layout, SIZES[1])
     counts = {name: part.contribution.rows for name, part in parts.items() if part.contribution is not None}
     expected = job.cost(counts)
     for name in job.roster:

@@ -1,4 +1,7 @@
-"""Patterns for hospitals: what parties compute is what the pooled table gives."""
+"""Patterns for hospitals: what parties compute is what the pooled table gives.
+
+The module is long because the patterns share made-up patients and one way to play the hospitals.
+"""
 
 from __future__ import annotations
 

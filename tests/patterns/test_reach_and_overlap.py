@@ -25,11 +25,13 @@ def audience(*persons):
 
 
 def test_each_organisation_s_noise_is_enough_together_with_those_that_do_not_collude():
+    # Of thirty organisations, each of which draws a number for each count: a call costs more than a number.
     noise = dp.calibrate(
-        dp.Budget(2.0, 1e-6), dp.Cohort(3, 3, colluders=1), dp.Sensitivity(2.0, math.sqrt(2), 3)
+        dp.Budget(2.0, 1e-6), dp.Cohort(30, 30, colluders=1), dp.Sensitivity(2.0, math.sqrt(2), 30)
     )
-    drawn = np.array([PATTERN.local(BUDGET, audience("ann"))["noise"]["share"] for _ in range(1000)])
-    assert drawn.shape == (1000, 3)
+    many = PATTERN.Parameters(epsilon=2.0, delta=1e-6, organisations=30)
+    drawn = np.array([PATTERN.local(many, audience("ann"))["noise"]["share"] for _ in range(100)])
+    assert drawn.shape == (100, 30)
     # The variance of 3,000 samples strays by less than 6 standard deviations of 2.6 % each.
     assert drawn.var() == pytest.approx(noise.variance, rel=0.16)
     assert noise.epsilon() <= 2.0

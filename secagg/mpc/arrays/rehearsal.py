@@ -7,6 +7,8 @@ which depends on which party's message waits for which, and on how calls in one 
 A kernel that goes on with what it opens declares what it is expected to cost. Where its messages do not depend on values,
 as in a permutation, it sends them for a few zeros. Where they do, as in a sort, its rounds are those declared, and the sum
 of those of its steps, which some parties begin before others have ended the step before.
+
+The module is long because shapes, calls and opened words of a rehearsal are one object, which takes an engine's place.
 """
 
 from __future__ import annotations

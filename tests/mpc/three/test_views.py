@@ -270,8 +270,9 @@ def test_multiplication_shows_no_party_anything_of_the_others_factors(party, own
 
             views, results = enumerate_views(multiply, ring_bits=3)
             assert (value_of(results, ring) == x * y % 8).all()
-            seen = seen or distribution(views[party])
-            assert same(distribution(views[party]), seen)
+            found = distribution(views[party])
+            seen = seen or found
+            assert same(found, seen)
 
 
 @pytest.mark.parametrize("party", range(3))
@@ -287,8 +288,9 @@ def test_and_shows_no_party_anything_of_the_others_bits(party):
 
                 views, results = enumerate_views(both)
                 assert (unpacked(opened_bits(results)) == (x & y)).all()
-                seen = seen or distribution(views[party])
-                assert same(distribution(views[party]), seen)
+                found = distribution(views[party])
+                seen = seen or found
+                assert same(found, seen)
 
 
 @pytest.mark.parametrize("party", range(3))
@@ -310,8 +312,8 @@ def test_an_opened_verdict_on_two_keys_and_a_fault_shows_the_verdict_and_nothing
         views, results = enumerate_views(judge)
         verdict = int(not low < high or fault)
         assert all((unpacked(result) == verdict).all() for result in results)
-        seen.setdefault(verdict, distribution(views[party]))
-        assert same(distribution(views[party]), seen[verdict])
+        found = distribution(views[party])
+        assert same(found, seen.setdefault(verdict, found))
     assert not same(seen[0], seen[1])
 
 
@@ -350,8 +352,8 @@ def test_truncation_shows_no_party_anything_of_the_others_shares(bits, frac_bits
             assert int(value.sum()) << frac_bits == secret * value.size
             for party in range(3):
                 if VARIED[party] == varied:
-                    seen.setdefault(party, distribution(views[party]))
-                    assert same(distribution(views[party]), seen[party]), (secret, party)
+                    found = distribution(views[party])
+                    assert same(found, seen.setdefault(party, found)), (secret, party)
 
 
 @pytest.mark.parametrize(("bits", "frac_bits"), SMALL)
@@ -412,8 +414,9 @@ def test_fixed_point_product_shows_no_party_anything_of_the_others_factors(party
             return z.parts[0], z.parts[1]
 
         views, _ = enumerate_views(multiply, ring_bits=4)
-        seen = seen or distribution(views[party])
-        assert same(distribution(views[party]), seen)
+        found = distribution(views[party])
+        seen = seen or found
+        assert same(found, seen)
 
 
 @pytest.mark.parametrize("party", range(3))
@@ -432,8 +435,9 @@ def test_sign_shows_no_party_anything_of_the_others_shares(party, bits, digit_bi
 
             views, results = enumerate_views(compare)
             assert (unpacked(opened_bits(results)) == secret >> (bits - 1)).all()
-            seen = seen or distribution(views[party])
-            assert same(distribution(views[party]), seen)
+            found = distribution(views[party])
+            seen = seen or found
+            assert same(found, seen)
 
 
 def test_sign_without_the_mask_of_the_thermometer_leaks():
@@ -464,8 +468,9 @@ def test_equality_shows_no_party_anything_of_the_others_shares(party, bits):
 
             views, results = enumerate_views(compare)
             assert (unpacked(opened_bits(results)) == (secret == 0)).all()
-            seen = seen or distribution(views[party])
-            assert same(distribution(views[party]), seen)
+            found = distribution(views[party])
+            seen = seen or found
+            assert same(found, seen)
 
 
 @pytest.mark.parametrize("party", range(3))
@@ -483,8 +488,9 @@ def test_bit_to_integer_shows_no_party_anything_of_the_others_bits(party):
 
             views, results = enumerate_views(convert, ring_bits=4)
             assert (value_of(results, ring) == secret).all()
-            seen = seen or distribution(views[party])
-            assert same(distribution(views[party]), seen)
+            found = distribution(views[party])
+            seen = seen or found
+            assert same(found, seen)
 
 
 @pytest.mark.parametrize("party", range(3))
@@ -502,8 +508,9 @@ def test_integer_to_bits_shows_no_party_anything_of_the_others_shares(party):
             views, results = enumerate_views(convert)
             planes = opened_bits(results)
             assert all((unpacked(planes[j]) == (secret >> j & 1)).all() for j in range(3))
-            seen = seen or distribution(views[party])
-            assert same(distribution(views[party]), seen)
+            found = distribution(views[party])
+            seen = seen or found
+            assert same(found, seen)
 
 
 @pytest.mark.parametrize("owner", range(3))
@@ -519,8 +526,8 @@ def test_input_of_a_computing_party_shows_the_others_nothing(owner):
         views, results = enumerate_views(give, ring_bits=3)
         assert (value_of(results, ring) == secret).all()
         for party in {0, 1, 2} - {owner}:
-            seen.setdefault(party, distribution(views[party]))
-            assert same(distribution(views[party]), seen[party])
+            found = distribution(views[party])
+            assert same(found, seen.setdefault(party, found))
 
 
 @pytest.mark.parametrize("receiver", range(3))
