@@ -18,10 +18,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from members import Members
 from secagg.errors import AuthenticationError, JobError, UsageError
 from secagg.home import Home
+from secagg.joint.approval.gate import ApprovalGate
+from secagg.joint.approval.policy import Policy
 from secagg.joint.consortium import Consortium, changes, read_member_file
 from secagg.joint.consortium.authority import check_chain
 from secagg.joint.consortium.consortium import Removed, Revoked
 from secagg.joint.consortium.organisation import approvers
+from secagg.joint.consortium.revocation import check_not_revoked, read_lists
 from secagg.network.identity import create_identity, fingerprint
 from secagg.toml_files import FieldFault
 
@@ -196,7 +199,7 @@ def _certificate(
     issuer_key: Any,
     *,
     ca: bool,
-    days: int = 30,
+    days: float = 30,
     also: Sequence[str] = (),
 ) -> x509.Certificate:
     now = datetime.datetime.now(datetime.UTC)
@@ -252,12 +255,80 @@ def issued(folder: Path, name: str, company: tuple[Any, x509.Certificate]) -> tu
     return files
 
 
-def test_a_chain_is_checked_at_the_time_that_is_given() -> None:
+def test_a_chain_is_checked_at_this_time() -> None:
     key, root = authority()
-    certificate = _certificate("east", key, "Example Company", key, ca=False)
-    check_chain(certificate, [root])
+    check_chain(_certificate("east", key, "Example Company", key, ca=False), [root])
+    over = _certificate("east", key, "Example Company", key, ca=False, days=-0.5)
     with pytest.raises(UsageError, match="was not issued by the authority that is given"):
-        check_chain(certificate, [root], at=datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=31))
+        check_chain(over, [root])
+
+
+def revoked_by(
+    company: tuple[Any, x509.Certificate],
+    *serials: int,
+    days: float = 7,
+    key: Any = None,
+    delta: bool = False,
+) -> bytes:
+    """Return a company's list of revoked certificates."""
+    now = datetime.datetime.now(datetime.UTC)
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(company[1].subject)
+        .last_update(now - datetime.timedelta(days=1))
+        .next_update(now + datetime.timedelta(days=days))
+        .add_extension(x509.CRLNumber(1), critical=False)
+    )
+    if delta:
+        builder = builder.add_extension(x509.DeltaCRLIndicator(1), critical=True)
+    for serial in serials:
+        one = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
+        builder = builder.add_revoked_certificate(one)
+    return builder.sign(key or company[0], hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def test_a_certificate_that_a_companys_authority_took_back_ends_all_runs_with_its_member(
+    members: Members, tmp_path: Path
+) -> None:
+    company = authority()
+    key, certificate, root = issued(tmp_path / "first", "east", company)
+    east = Home.create(tmp_path / "east")
+    changes.found(east, "banks", "east", address=("127.0.0.1", 9), given=(key, certificate), authority=root)
+    told, north = read_member_file(east.path / "east.member.toml"), members.homes["north"]
+    mine = told.member.certificate
+    folder = north.path / "revoked"
+    folder.mkdir()
+    for content, said in (
+        (
+            revoked_by(company, mine.serial_number),
+            "east's certificate .* is revoked since .*ask east for its new",
+        ),
+        (revoked_by(company, days=-0.1), "counts from .* to .* UTC, which is not now; fetch"),
+        (revoked_by(company, key=authority()[0]), "whose key did not sign it"),
+        (revoked_by(company, delta=True), "not the whole list of its authority"),
+        (b"no list", "expected in .* a list of revoked certificates"),
+    ):
+        (folder / "company.crl").write_bytes(content)
+        with pytest.raises(UsageError, match=said):
+            changes.add(north, told)
+    (folder / "company.crl").write_bytes(revoked_by(company, mine.serial_number + 1))
+    changes.add(north, told)
+
+    # A chain in another order, one with a namesake of the issuer, and none hide nothing.
+    lists = read_lists_of(folder, revoked_by(company, mine.serial_number), north)
+    for chain in ([company[1]], [authority("x")[1], company[1]], [authority()[1], company[1]], []):
+        with pytest.raises(UsageError, match="is revoked since"):
+            check_not_revoked("east", mine, chain, lists)
+
+    replace(Policy.load(north), unapproved="allow").save(north)
+    gate, job = ApprovalGate(north), members.job(JOB.replace("west", "east"))
+    with pytest.raises(JobError, match=r"j cannot run: east's certificate .* is revoked since"):
+        gate.ready(job, "north")
+
+
+def read_lists_of(folder: Path, content: bytes, home: Home) -> Any:
+    (folder / "company.crl").write_bytes(content)
+    return read_lists(home)
 
 
 def test_a_companys_own_authority_vouches_for_its_members_next_certificate_and_no_other_does(

@@ -22,7 +22,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from secagg.errors import JobError, RemoteProtocolError
+from secagg.errors import JobError, RemoteProtocolError, UsageError
 from secagg.home import Home
 from secagg.jobs.agreement import OFF
 from secagg.jobs.gates import APPROVAL, Outcome, RunAtHand
@@ -34,6 +34,7 @@ from secagg.joint.approval.decision import Rules, agreement_of, check_enough, ch
 from secagg.joint.approval.policy import REFUSE, Policy
 from secagg.joint.approval.seen import note_seen
 from secagg.joint.consortium import Consortium
+from secagg.joint.consortium.revocation import check_not_revoked, read_lists
 from secagg.network.identity import fingerprint
 from secagg.party import PartyId
 
@@ -82,7 +83,7 @@ class ApprovalGate:
             raise JobError(
                 f"this folder is {consortium.me}'s, by its consortium {consortium.name}; {me} has another --home"
             )
-        consortium.check_job(job)
+        self._check_members(job, consortium)
         # Before each run, so that no approval that is there now is taken for a later one.
         note_seen(self._home)
         if job.approval == OFF:
@@ -116,7 +117,7 @@ class ApprovalGate:
         if job.approval == OFF:
             return
         consortium = Consortium.load(self._home)
-        consortium.check_job(job)
+        self._check_members(job, consortium)
         check_time(job)
         most, told = self._check_own(job, consortium), Counts()
         for name, encoded in statements.items():
@@ -160,6 +161,17 @@ class ApprovalGate:
         """Note that the run ended well, so that it cannot go on once more."""
         if run.job.approval != OFF and outcome.error is None:
             counting.ended(self._home, run.resumes or run.session)
+
+    def _check_members(self, job: Job, consortium: Consortium) -> None:
+        """Check a job's parties and certificates by what this organisation knows of its members."""
+        consortium.check_job(job)
+        lists = read_lists(self._home)
+        for party in job.members:
+            if (member := consortium.members.get(party.name)) is not None:
+                try:
+                    check_not_revoked(member.name, member.certificate, member.authority, lists)
+                except UsageError as error:
+                    raise JobError(f"{job.name} cannot run: {error}") from error
 
     def _check_own(self, job: Job, consortium: Consortium) -> int | None:
         """Check this organisation's approvals by its own policy; the others' ask is checked with theirs."""

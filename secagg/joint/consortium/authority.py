@@ -2,7 +2,7 @@
 
 Members pin a member's certificate itself, so that the authority can replace nobody by issuing another one. What the chain
 adds: a new certificate of the same authority, for the same name, needs no phone call. Verification is that of
-`cryptography`, after RFC 5280. Lists of revoked certificates are not fetched: who is no longer trusted is removed.
+`cryptography`, after RFC 5280. `revocation` looks certificates up in lists of revoked ones.
 """
 
 from __future__ import annotations
@@ -51,8 +51,6 @@ def read_authority(path: Path) -> tuple[x509.Certificate, ...]:
 def check_chain(
     certificate: x509.Certificate,
     authority: Sequence[x509.Certificate],
-    *,
-    at: datetime.datetime | None = None,
 ) -> None:
     """Check that an authority issued a certificate; the last of `authority` is its root.
 
@@ -60,11 +58,10 @@ def check_chain(
       UsageError: it did not, a link of the chain is not valid now, or is no authority.
     """
     *between, root = authority
-    when = at if at is not None else datetime.datetime.now(datetime.UTC)
     verifier = (
         verification.PolicyBuilder()
         .store(verification.Store([root]))
-        .time(when.replace(tzinfo=None))
+        .time(datetime.datetime.now(datetime.UTC).replace(tzinfo=None))
         .max_chain_depth(_LONGEST_CHAIN)
         .build_client_verifier()
     )

@@ -26,6 +26,7 @@ from secagg.joint.consortium.organisation import (
     check_consortium_name,
     member_file,
 )
+from secagg.joint.consortium.revocation import check_not_revoked, read_lists
 from secagg.network.identity import (
     Identity,
     certificate_pem,
@@ -151,6 +152,7 @@ def add(home: Home, told: MemberFile, *, told_fingerprint: str | None = None) ->
         revoked = consortium.revoked
         if member.authority:
             check_chain(member.certificate, member.authority)
+            check_not_revoked(name, member.certificate, member.authority, read_lists(home))
         if known is None:
             _check_distinct(consortium, member)
             changes = [f"{name} is added, with the certificate {shown}"]
