@@ -25,7 +25,7 @@ SIZES = (100, 200, 400, 800, 1600)
         (("n", "n^2"), lambda n: 40 * n + 0.5 * n * n),
         (("log2 n",), lambda n: 4 + 6 * math.log2(n)),
     ],
-    ids=lambda value: str(value),
+    ids=["n", "n log n", "n^2", "log n"],
 )
 def test_a_curve_follows_the_law_of_its_points_far_beyond_them(terms, law):
     curve = growth.fit(SIZES, [law(n) for n in SIZES])
