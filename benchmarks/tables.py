@@ -2,6 +2,7 @@
 
     python -m benchmarks.tables                         10k, 100k and 1M rows, three parties, over TLS
     python -m benchmarks.tables --rows 1000000 --parties 3 4
+    python -m benchmarks.tables --rows 100000 --spu-python VENV/bin/python      beside SPU, which sorts as many keys
     python -m benchmarks.tables --simulate lan          all parties in one process, on a network with a virtual clock
 
 Each party is a process of its own. The time runs from when all are connected and hold their shares until the last has shares
@@ -14,7 +15,9 @@ from __future__ import annotations
 
 import argparse
 import functools
+import subprocess
 import time
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.parties import one_thread, run_parties
@@ -164,6 +167,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--simulate", choices=["lan", "wan"], help="in one process, on a network with a virtual clock"
     )
+    parser.add_argument(
+        "--spu-python", help="a Python that has SPU: sorts as many keys there; see benchmarks/peers"
+    )
     parser.add_argument("--without-banks", action="store_true", help="do not run the banks' job")
     parser.add_argument("--tiny", action="store_true", help="once, on a few rows")
     options = parser.parse_args(argv)
@@ -178,6 +184,10 @@ def main(argv: list[str] | None = None) -> None:
                 )
             for operator in options.operators:
                 measure(operator, rows, parties, options, bank_s)
+        if options.spu_python:
+            script = Path(__file__).parent / "peers" / "spu_ops.py"
+            command = [options.spu_python, str(script), "--ops", f"sort:{rows}"]
+            print(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     print(f"goal at 1M rows: {GOAL} times the banks' job")
 
 
