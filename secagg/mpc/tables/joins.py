@@ -1,8 +1,8 @@
 """Joins on equal keys, in one sort of both tables: never a comparison of all pairs.
 
-1. Rows of both are sorted by (keys, side), the right side first. A right row then stands just before the left rows that it
-   matches, as the right keys are unique.
-2. The first left row of a key takes the columns of the row before it, and says whether that is a match.
+1. Rows of both are sorted by (keys, side), the right side first. Right rows then stand just before the left rows that they
+   match: one where the right keys are unique, up to m where m matches are declared.
+2. The first left row of a key takes the columns of the m rows before it, and says which of these are matches.
 3. It hands them on to the other left rows of its key, as running sums of differences (see `runs.carried`). On the same way
    right rows are left behind, so that the result has the rows of the left table.
 
@@ -19,12 +19,11 @@ from typing import Final
 import numpy as np
 
 from secagg.errors import UsageError
-from secagg.mpc.arrays import arithmetic, comparison, logic, moves, ordering, reductions
+from secagg.mpc.arrays import logic, moves, ordering, reductions
 from secagg.mpc.arrays.array import SharedArray
-from secagg.mpc.arrays.dtypes import boolean, int64
-from secagg.mpc.tables.runs import earlier, handed_on, runs
+from secagg.mpc.arrays.dtypes import boolean
+from secagg.mpc.tables.runs import earlier, handed_on, rows_before, runs
 from secagg.mpc.tables.table import Column, Order, Table, at_least_one_row, concat, constant
-from secagg.mpc.tables.windows import window
 
 KINDS: Final = ("inner", "left", "semi", "anti")
 
@@ -113,37 +112,49 @@ def _null_column(t: Table, like: Column) -> Column:
     return Column(t.engine.public(zeros, dtype=like.dtype), constant(t.valid, value=True))
 
 
-# Several matches a key: the k-th of them, for k = 0, 1, ..., goes with the k-th copy of the other table.
-
-_COPY: Final = "\0copy"  # no names of columns that can be declared
-_FIRST: Final = "\0first"
+# Several matches a key: each left row has a slot for each, and the slots become rows.
 
 
 def _to_unique(
     left: Table, right: Table, on: Sequence[tuple[str, str]], added: Sequence[str], how: str, matches: int
 ) -> tuple[Table, SharedArray]:
     """Return the inner or left join to a table whose keys are unique, or occur `matches` times."""
-    if matches == 1:
-        found = _match(left, right, on, added)
-        return _joined(found, added, how), found.broken
-    keys = [b for _, b in on]
-    right = _plain(right).filter(_has_key(right, keys))
-    right = window(right, keys, [], {_COPY: ("row_number", None, None)})
-    number = arithmetic.subtract(right[_COPY].values, 1)
-    too_many = logic.conjunction(right.valid, logic.invert(comparison.less(number, matches)))
-    right = right.with_columns({_COPY: Column(number)})
-    copies = [left.with_columns(_copy(left, k)) for k in range(matches)]
-    found = _match(concat(copies), right, [*on, (_COPY, _COPY)], added)
-    table = _joined(found, added, how)
-    if how == "left":  # a row without any match stays once
-        table = table.filter(logic.disjunction(found.matched, found.table[_FIRST].values))
-    names = [name for name in table.names if name not in (_COPY, _FIRST)]
-    return table.select(names), logic.disjunction(found.broken, reductions.any(too_many))
+    found = _match(left, right, on, added, matches)
+    return (_joined(found, added, how) if matches == 1 else _in_rows(found, added, how)), found.broken
 
 
-def _copy(t: Table, k: int) -> dict[str, Column]:
-    number = t.engine.public(np.full(t.rows, k), dtype=int64)
-    return {_COPY: Column(number), _FIRST: Column(constant(t.valid, value=k == 0))}
+def _in_rows(found: _Match, added: Sequence[str], how: str) -> Table:
+    """Return a row for each left row and slot, side by side; a left join has a row without any match once."""
+    slots, left = found.slots, found.table
+    columns = {
+        name: _column_of_slots([slot.columns[name] for slot in slots])
+        if name in added
+        else _column_of_slots([left[name]] * len(slots))
+        for name in left.names
+    }
+    matched = _side_by_side([slot.matched for slot in slots])
+    valid = _side_by_side([left.valid] * len(slots))
+    if how == "inner":
+        return Table(columns, logic.conjunction(valid, matched), found.order)
+    is_first: SharedArray = left.engine.public(np.arange(valid.shape[0]) % len(slots) == 0)
+    alone = logic.invert(matched)
+    for name in added:
+        column = columns[name]
+        columns[name] = Column(
+            column.values, alone if column.null is None else logic.disjunction(column.null, alone)
+        )
+    return Table(columns, logic.conjunction(valid, logic.disjunction(matched, is_first)))
+
+
+def _column_of_slots(slots: Sequence[Column]) -> Column:
+    values = _side_by_side([slot.values for slot in slots])
+    if slots[0].null is None:
+        return Column(values)
+    return Column(values, _side_by_side([slot.is_null for slot in slots]))
+
+
+def _side_by_side(slots: Sequence[SharedArray]) -> SharedArray:
+    return moves.reshape(moves.stack(list(slots), axis=1), -1)
 
 
 def _joined(found: _Match, added: Sequence[str], how: str) -> Table:
@@ -162,20 +173,33 @@ def _joined(found: _Match, added: Sequence[str], how: str) -> Table:
 
 
 @dataclass(frozen=True)
+class _Slot:
+    """Which left rows have so many matches, and the columns of that one, undefined in other rows."""
+
+    matched: SharedArray
+    columns: dict[str, Column]
+
+
+@dataclass(frozen=True)
 class _Match:
     """Left rows with what they match.
 
     Attributes:
-      table: the left table's rows in another order, with columns of the right one, undefined where nothing matches.
-      matched: which rows have a match.
-      broken: whether two right rows have one key.
+      table: the left table's rows in another order, with columns of the first right row that matches.
+      slots: the first match of each row, the second, and so on.
+      broken: whether more right rows have one key than there are slots.
       order: of the rows that have a match.
     """
 
     table: Table
-    matched: SharedArray
+    slots: tuple[_Slot, ...]
     broken: SharedArray
     order: Order
+
+    @property
+    def matched(self) -> SharedArray:
+        """Which rows have a match."""
+        return self.slots[0].matched
 
     def having_match(self) -> Table:
         """Return the table of which only rows with a match are valid."""
@@ -191,7 +215,9 @@ def _has_key(t: Table, names: Sequence[str]) -> SharedArray:
     return bits
 
 
-def _match(left: Table, right: Table, on: Sequence[tuple[str, str]], added: Sequence[str]) -> _Match:
+def _match(
+    left: Table, right: Table, on: Sequence[tuple[str, str]], added: Sequence[str], matches: int = 1
+) -> _Match:
     of_left = [name for name in left.names if name not in {a for a, _ in on}]
     takes_part = moves.concat(
         [
@@ -211,13 +237,16 @@ def _match(left: Table, right: Table, on: Sequence[tuple[str, str]], added: Sequ
     keys, columns = rest[: len(on)], rest[len(on) :]
     goes_on = runs(takes_part, [Column(key) for key in keys]).goes_on
     is_right = logic.invert(is_left)
-    broken = reductions.any(logic.conjunction(goes_on, is_right))
-    # The first left row of a key stands behind a right row, which it matches, or begins the key's run.
-    matches = logic.conjunction(logic.conjunction(goes_on, is_left), earlier(is_right))
+    before = rows_before(goes_on, matches)
+    broken = reductions.any(logic.conjunction(before[-1], is_right))
+    # The first left row of a key stands behind its right rows, which it matches, or begins the key's run.
+    behind_right = logic.conjunction(logic.conjunction(goes_on, is_left), earlier(is_right))
     is_first = logic.exclusive_or(
-        matches, logic.conjunction(logic.exclusive_or(takes_part, goes_on), is_left)
+        behind_right, logic.conjunction(logic.exclusive_or(takes_part, goes_on), is_left)
     )
-    taken = [matches, *(earlier(columns[i]) for i in at_right)]
+    taken = []
+    for i, near in enumerate(before):
+        taken += [logic.conjunction(is_first, near), *(earlier(columns[at], i + 1) for at in at_right)]
     kept = [takes_part, *keys, *(columns[i] for i in at_left)]
     kept, taken = handed_on(is_left, is_first, left.rows, kept, taken)
     takes_part, found = kept[0], iter(kept[1:])
@@ -226,11 +255,14 @@ def _match(left: Table, right: Table, on: Sequence[tuple[str, str]], added: Sequ
     nulls = {a: next(found) for a in key_null}
     result = {a: Column(values, nulls.get(a)) for a, values in key_values.items()}
     result |= _columns(left, of_left, found)
-    matched, *others = taken
-    result |= _columns(right, added, iter(others))
+    slots, width = [], 1 + len(at_right)
+    for i in range(0, len(taken), width):
+        of_right = _columns(right, added, iter(taken[i + 1 : i + width]))
+        slots.append(_Slot(logic.conjunction(taken[i], takes_part), of_right))
+    result |= slots[0].columns
     order = Order(tuple((a, False) for a, _ in on))
     table = Table(result, valid, Order() if key_null else order).select([*left.names, *added])
-    return _Match(table, logic.conjunction(matched, takes_part), broken, order)
+    return _Match(table, tuple(slots), broken, order)
 
 
 def _arrays(t: Table, names: Sequence[str]) -> list[SharedArray]:

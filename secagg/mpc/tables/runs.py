@@ -67,6 +67,18 @@ def shared_with_before(keys: Sequence[Column]) -> SharedArray:
     return equal[0]
 
 
+def rows_before(goes_on: SharedArray, most: int) -> list[SharedArray]:
+    """Return for distances 1 to `most` whether the row so far before each one is of its run, in log2(most) rounds.
+
+    Args:
+      goes_on: whether the row before is.
+    """
+    found = [goes_on]
+    while (known := len(found)) < most:
+        found += [logic.conjunction(found[-1], earlier(one, known)) for one in found[: most - known]]
+    return found
+
+
 def first_cleared(bits: SharedArray) -> SharedArray:
     """Return bools with the first one False."""
     keep = np.ones(bits.shape[0], bool)

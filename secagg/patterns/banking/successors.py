@@ -18,7 +18,7 @@ import numpy as np
 from secagg.mpc import concat, int32, sort_by, stack
 from secagg.mpc.arrays import SharedArray, segments
 from secagg.mpc.arrays.handle import as_numbers
-from secagg.mpc.tables.runs import any_up_to, earlier, handed_on, later
+from secagg.mpc.tables.runs import any_up_to, earlier, handed_on, later, rows_before
 from secagg.mpc.tables.table import numbered
 
 
@@ -74,10 +74,7 @@ class Ends:
 
     def before(self, most: int) -> list[SharedArray]:
         """Return for distances 1 to `most` whether the row so far before an ordered one is of its account."""
-        found = [self.same]
-        while (known := len(found)) < most:
-            found += [found[-1] & earlier(one, known) for one in found[: most - known]]
-        return found
+        return rows_before(self.same, most)
 
     def followed(
         self, counts: SharedArray, columns: Sequence[SharedArray], kept: Sequence[SharedArray], most: int
