@@ -5,7 +5,8 @@ than two classes it is block Newton (`multinomial`), which takes 10 to 40.
 
 *Gradient*: each of `max_iter` passes goes over batches of every m-th row, in order, so that each batch has rows of all
 owners. Per batch b loses learning_rate times the mean gradient. It needs no elimination, and more passes than Newton's
-method iterations; it comes as near to the optimum as the passes and the learning rate let it.
+method iterations; it comes as near to the optimum as the passes and the learning rate let it. For two classes, sigmoids are
+within 2**-17 of the function.
 
 Error of Newton's method at the optimum, against the exact optimum for the features as they are shared: the gradient per
 row is within 2**-18, so that coefficients of standardised columns are within 2**-18 times the inverse of the smallest
@@ -15,7 +16,7 @@ eigenvalue of (D^T W D + P) / n. `multinomial` has that of several classes.
 from __future__ import annotations
 
 import math
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 
@@ -25,10 +26,14 @@ from secagg.learn.multinomial import multinomial
 from secagg.learn.newton import in_units, newton, standard_errors, with_ones, without_intercept
 from secagg.learn.scaling import FINE, Standardised, halvings, penalty, standardised
 from secagg.mpc.arrays.array import SharedArray
-from secagg.mpc.arrays.dtypes import BoolType
-from secagg.mpc.arrays.elementary import sigmoid, softmax
+from secagg.mpc.arrays.dtypes import BoolType, FixedType
+from secagg.mpc.arrays.elementary import read_as, sigmoid, sigmoid_in, softmax
+from secagg.mpc.arrays.handle import as_numbers, rescaled
 from secagg.mpc.arrays.linalg import REFINEMENT, matrix_product, product
 from secagg.mpc.arrays.moves import stack
+from secagg.mpc.arrays.sigmoids import SIXTEENTHS
+
+_LARGEST_RATE: Final = 2.0**10
 
 
 class LogisticRegression(LinearModel):
@@ -99,16 +104,17 @@ class LogisticRegression(LinearModel):
         weight = within_rows("1 / C", weight, n)
         self.forget()
         columns = standardised(x, weights=weight / 2.0 ** halvings(n))
-        targets = y.astype(FINE)
         if self.solver == "newton" and several:
-            b, self.last_step_ = multinomial(columns, targets, self._penalty(columns, weight), iterations)
+            b, self.last_step_ = multinomial(
+                columns, y.astype(FINE), self._penalty(columns, weight), iterations
+            )
         elif self.solver == "newton":
             diagonal = self._penalty(columns, weight)
-            fit = newton(columns, targets, _logistic, diagonal, iterations, counted=counted)
+            fit = newton(columns, y.astype(FINE), _logistic, diagonal, iterations, counted=counted)
             self.last_step_, b = fit.last_step, fit.b
             self.std_errors_ = standard_errors(fit, columns)
         else:
-            b, self.last_step_ = self._gradient(columns, targets, weight, iterations)
+            b, self.last_step_ = self._gradient(columns, as_numbers(y), weight, iterations)
         self.coef_, self.intercept_ = in_units(b, columns)
         return self
 
@@ -120,6 +126,8 @@ class LogisticRegression(LinearModel):
         self, columns: Standardised, y: SharedArray, weight: float, passes: int
     ) -> tuple[SharedArray, SharedArray]:
         rate = positive("learning_rate", self.learning_rate)
+        if rate >= _LARGEST_RATE:
+            raise UsageError(f"expected a learning rate below {_LARGEST_RATE:g}, got {rate:g}")
         n = y.shape[0]
         batches = math.ceil(n / at_least_one("batch_size", self.batch_size))
         d = with_ones(columns.z)
@@ -131,10 +139,7 @@ class LogisticRegression(LinearModel):
         before = b
         for number in range(passes * batches):
             before, rows = b, slice(number % batches, None, batches)
-            part, wanted = d[rows], y[rows]
-            size, k = part.shape[0], part.shape[0].bit_length() - 1
-            missing = wanted - _chances(matrix_product(part, b, FINE))
-            step = matrix_product(part.T, missing, REFINEMENT, halvings=k) * (rate * 2.0**k / size)
+            step = (_step_of_two if y.ndim == 1 else _step_of_several)(d[rows], y[rows], b, rate)
             b = b + step if decay is None else b + step - product(decay, before, REFINEMENT)
         return b, abs(b - before).max()
 
@@ -151,6 +156,28 @@ class LogisticRegression(LinearModel):
         """Return the probabilities of all classes, of shape (n, 2) or (n, K)."""
         chances = _chances(self.linear(X))
         return chances if chances.ndim == 2 else stack([1 - chances, chances], axis=1)
+
+
+def _step_of_two(part: SharedArray, y: SharedArray, b: SharedArray, rate: float) -> SharedArray:
+    """Return rate times the mean gradient over rows of integers y, 0 and 1.
+
+    rate / size is 2**-halvings times a factor of 1/2 to 1. This goes into the polynomial of the sigmoid, so that nothing is
+    multiplied by it. Scores are read as sixteenths, which also costs nothing.
+    """
+    factor, exponent = math.frexp(rate / part.shape[0])
+    scores = matrix_product(
+        part, read_as(b, FixedType(REFINEMENT.frac_bits + 4)), FixedType(SIXTEENTHS.frac_bits)
+    )
+    one = 2 * round(factor * 2.0 ** (FINE.frac_bits - 1))
+    missing = read_as(y * one, FINE) - sigmoid_in(scores, SIXTEENTHS, FINE, factor)
+    return matrix_product(part.T, missing, REFINEMENT, halvings=-exponent)
+
+
+def _step_of_several(part: SharedArray, y: SharedArray, b: SharedArray, rate: float) -> SharedArray:
+    """Return rate times the mean gradient over rows of integers y, of shape (n, K)."""
+    size, k = part.shape[0], part.shape[0].bit_length() - 1
+    missing = rescaled(y, FINE) - softmax(matrix_product(part, b, FINE), axis=1)
+    return matrix_product(part.T, missing, REFINEMENT, halvings=k) * (rate * 2.0**k / size)
 
 
 def _chances(scores: SharedArray) -> SharedArray:

@@ -13,6 +13,9 @@ _CHUNK = 1 << 15
 # Longest inner dimension of one pass of float64 products; see `matmul` for the proof.
 _MAX_K = 512
 _TILE = 1024
+# With fewer rows or columns than these, and from so many elements on, vectors are multiplied one by one.
+_THIN = 32
+_LARGE = 1 << 14
 
 # Adding 2**21 + 2**43 + 2**63 to x and cutting the sum into digits of 22, 22 and 20 bits gives digits
 # that are too large by 2**21, 2**21 and 2**19: balanced digits of x once that is taken off.
@@ -96,6 +99,20 @@ def _add_product(a: U64, b: U64, total: U64) -> None:
         total += part
 
 
+def _by_vectors(a: U64, b: U64) -> U64:
+    """Return a @ b modulo 2**64, a vector of the thinner operand at a time; einsum streams the other one as `@` does not."""
+    if b.ndim == 1:
+        return np.asarray(np.einsum("j,j->" if a.ndim == 1 else "ij,j->i", a, b))
+    if a.ndim == 1:
+        return np.asarray(np.einsum("j,jk->k", a, b))
+    if a.shape[0] < b.shape[1]:
+        return _by_vectors(b.T, a.T).T
+    out = np.empty((b.shape[1], a.shape[0]), np.uint64)
+    for vector, row in zip(np.ascontiguousarray(b.T), out, strict=True):
+        np.einsum("ij,j->i", a, vector, out=row)
+    return out.T
+
+
 def _even_step(length: int, most: int) -> int:
     """Return the least step that covers the length in as few steps as steps of `most` do."""
     return -(-length // -(-length // most))
@@ -120,6 +137,8 @@ def matmul(a: U64, b: U64) -> U64:
     rows = a.shape[0] if a.ndim == 2 else 1
     columns = b.shape[1] if b.ndim == 2 else 1
     # Splitting costs as much as some 25 integer products an element: thin and small operands do without.
+    if min(rows, columns) < _THIN and max(a.size, b.size) >= _LARGE:
+        return _by_vectors(a, b)
     if min(rows, columns) < 24 or rows * columns * a.shape[-1] < 1 << 18:
         small: U64 = np.asarray(a @ b)
         return small

@@ -10,7 +10,7 @@ import pytest
 
 from clear import run_clear
 from secagg.errors import UsageError
-from secagg.mpc.arrays import digits, elementary
+from secagg.mpc.arrays import digits, elementary, sigmoids
 from secagg.mpc.arrays.dtypes import fixed, int16, int64
 from secagg.mpc.arrays.engine import Engine
 from secagg.mpc.clear import ClearEngine
@@ -202,6 +202,7 @@ def test_bits_become_integers_a_bounded_number_at_a_time(monkeypatch):
 def test_a_function_holds_a_bounded_number_of_words_for_each_element(name, monkeypatch):
     n = 1 << 14
     monkeypatch.setattr(digits, "_STRETCH", n)
+    monkeypatch.setattr(sigmoids, "_STRETCH", n // 2)
     x = np.linspace(0.5, 4, n)
 
     async def program(primitives):

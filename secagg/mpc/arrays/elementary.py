@@ -44,7 +44,6 @@ from numpy.typing import NDArray
 
 from secagg.errors import UsageError
 from secagg.mpc.arrays.arithmetic import (
-    absolute,
     add,
     divide_by_public,
     is_negative,
@@ -78,12 +77,14 @@ from secagg.mpc.arrays.moves import concat, index, reshape, stack
 from secagg.mpc.arrays.reductions import Axis, var
 from secagg.mpc.arrays.reductions import max as largest
 from secagg.mpc.arrays.reductions import sum as total
+from secagg.mpc.arrays.sigmoids import MIDDLE, SIGMOID, WIDE, Range
 
 _INNER: Final = FixedType(28)
 _DEGREE: Final = 11  # of polynomials on [1/2, 1], whose functions have a pole at 0
 _BLOCK: Final = 16  # powers of two that a number of 30 bits is multiplied by at once, in exponentials
 _MOST: Final = 20  # fractional bits of an argument
 _QUOTIENT: Final = 16  # bits of a quotient before the point
+_MIDDLE_BITS: Final = 16  # up to which a sigmoid beyond 11.3 is 0 or 1, within an ulp
 _LOG2_E: Final = math.log2(math.e)
 
 
@@ -180,14 +181,13 @@ def exp_in(x: H, least: int, dtype: FixedType) -> H:
 def sigmoid(x: H) -> H:
     """Return 1 / (1 + e**-x)."""
     x = _argument(x)
-    f = number(x).frac_bits
-    size = minimum(absolute(x), 29 * math.log(2.0))
-    z = _exp2(multiply(rescaled(size, _INNER), -_LOG2_E), -30, _INNER)
-    # 1 / (1 + z) = 1 / (2 c) for c = (1 + z) / 2 in [1/2, 1]
-    y = _polynomial_of(add(times_integers(z, np.asarray(2)), -1), _interpolated("reciprocal"))
-    y = read_as(y, FixedType(29))
-    s = truncated(y, FixedType(f))
-    return add(s, selected(is_negative(x), add(times_integers(s, np.asarray(-2)), 1)))
+    where = MIDDLE if number(x).frac_bits <= _MIDDLE_BITS else WIDE
+    return sigmoid_in(rescaled(x, FixedType(where.frac_bits)), where, number(x))
+
+
+def sigmoid_in(x: H, where: Range, dtype: Number, factor: float = 1.0) -> H:
+    """Return factor / (1 + e**-(unit x)) in another dtype, of x as the range has it, for a factor of 1/2 to 1."""
+    return x.derive(SIGMOID, shape=x.shape, dtype=dtype, params=(where, factor, dtype.frac_bits))
 
 
 def tanh(x: H) -> H:

@@ -59,12 +59,14 @@ def matmul_locally(index: int, ring: Ring, x: Held, y: Held) -> RingArray:
       x, y: shares x_i and x_{i+1}; of one or two dimensions, as `matmul_shape` takes them.
     """
     shape = matmul_shape(x[0].shape, y[0].shape)
-    if index == 0:
-        z = ring.matmul(ring.reduce(x[0] + x[1]), ring.reduce(y[0] + y[1]))
-    else:  # [x_i | x_{i+1}] [y_{i+1} ; y_i + y_{i+1} or y_i]: both products in one
-        below = ring.reduce(y[0] + y[1]) if index == 1 else y[0]
-        z = ring.matmul(np.concatenate(x, axis=-1), np.concatenate([y[1], below]))
-    return np.asarray(z).reshape(shape)
+    both = ring.reduce(y[0] + y[1]) if index != 2 else y[0]
+    if index:
+        z = ring.matmul(x[0], y[1]) + ring.matmul(x[1], both)
+    elif y[0].ndim == 1:  # adding matrices would take longer than a second product with a vector
+        z = ring.matmul(x[0], both) + ring.matmul(x[1], both)
+    else:
+        z = ring.matmul(ring.reduce(x[0] + x[1]), both)
+    return np.ascontiguousarray(z).reshape(shape)
 
 
 async def replicate(channel: Channel, ring: Ring, z: RingArray, frac_bits: int) -> Held:
