@@ -106,8 +106,8 @@ OPERATIONS: Final = (
     Operation("np.sqrt(x)", FIXED, lambda x, _: mpc.sqrt(x), "1 ulp, and 2**-21 sqrt(x)", ELEMENTARY),
     Operation("np.exp(x)", FIXED, lambda x, _: mpc.exp(x), "1 ulp, and 2**-19 exp(x)", ELEMENTARY),
     Operation("np.log(x)", FIXED, lambda x, _: mpc.log(x), "2 ulp", ELEMENTARY),
-    Operation("mpc.sigmoid(x)", FIXED, lambda x, _: mpc.sigmoid(x), "2 ulp", ELEMENTARY),
-    Operation("mpc.tanh(x)", FIXED, lambda x, _: mpc.tanh(x), "4 ulp", ELEMENTARY),
+    Operation("mpc.sigmoid(x)", FIXED, lambda x, _: mpc.sigmoid(x), "2 ulp", "[PS73]"),
+    Operation("mpc.tanh(x)", FIXED, lambda x, _: mpc.tanh(x), "4 ulp", "[PS73]"),
 )
 
 HEAD: Final = f"""# Operations on shared arrays, and what they cost

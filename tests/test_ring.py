@@ -159,6 +159,11 @@ def test_matmul_equals_numpys_integer_product(seed: int, m: int, k: int, n: int)
         ((70,), (70,)),
         ((70,), (70, 90)),
         ((90, 70), (70,)),
+        ((500, 70), (70,)),  # large and thin, by vectors
+        ((70,), (70, 500)),
+        ((20_000,), (20_000,)),
+        ((500, 70), (70, 5)),
+        ((5, 70), (70, 500)),
     ],
 )
 def test_matmul_takes_any_shape(left: tuple[int, ...], right: tuple[int, ...]) -> None:
@@ -175,6 +180,10 @@ def test_matmul_takes_transposed_and_strided_operands_and_leaves_them_alone() ->
     assert (matmul(a, b) == a.copy() @ b.copy()).all()
     assert (a == before[0]).all()
     assert (b == before[1]).all()
+    tall = random_words(3, (400, 240))[::2, ::2]  # (200, 120) with few columns
+    thin = random_words(4, (400, 8))[::2, ::2]
+    assert (matmul(tall.T, thin) == tall.T.copy() @ thin.copy()).all()
+    assert (matmul(thin.T, tall) == thin.T.copy() @ tall.copy()).all()
 
 
 def test_matmul_refuses_other_dtypes_and_shapes() -> None:

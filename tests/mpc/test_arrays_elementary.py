@@ -86,6 +86,30 @@ def test_quotients_are_within_their_bound(f):
     assert (np.abs(got - true) <= ulp * (1 + 2.0 ** (2 * f - 45) * np.abs(x)) + RELATIVE * np.abs(true)).all()
 
 
+@pytest.mark.parametrize(
+    ("where", "bound"),
+    [(sigmoids.MIDDLE, 2.0**-19), (sigmoids.WIDE, 2.0**-22), (sigmoids.SIXTEENTHS, 2.0**-15.9)],
+)
+def test_a_polynomial_of_sigmoids_is_within_its_bound_up_to_its_end(where, bound):
+    v = np.linspace(-1, 1, 4001)
+    t = [np.cos(k * np.arccos(v)) for k in range(16 * where.groups)]
+    table = sigmoids.coefficients(where)
+    p = sum(t[16 * i] * sum(c * t[2 * j + 1] for j, c in enumerate(row)) for i, row in enumerate(table))
+    assert np.abs(p + 0.5 - 1 / (1 + np.exp(-where.end * v))).max() < bound
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.7, 1.0])
+def test_a_sigmoid_of_sixteenths_is_within_its_bound_times_its_factor_and_beyond_its_end_exact(factor):
+    x = np.concatenate([np.linspace(-9, 9, 300), [9.01, -9.01, 4000, -4000]]) / 16
+
+    def function(v):
+        return elementary.sigmoid_in(v, sigmoids.SIXTEENTHS, fixed(20), factor)
+
+    (got,) = opened([function], x, f=26)
+    assert np.abs(got[:300] - factor / (1 + np.exp(-16 * x[:300]))).max() < 2.0**-15.9 + 2.0**-19
+    assert (got[300:] == np.array([1, 0, 1, 0]) * round(factor * 2**19) / 2**19).all()
+
+
 def test_what_lies_outside_saturates_as_stated():
     x = np.array([0.0, -1.0, -1000.0, 1000.0])
     names = ("reciprocal", "sqrt", "rsqrt", "log", "exp", "sigmoid", "tanh")
