@@ -39,11 +39,14 @@ _TERMS: Final[Mapping[str, Callable[[float], float]]] = {
     "n k": lambda n: n * _neighbours(n),
 }
 _MODELS: Final = (("log2 n",), ("n",), ("n", "n log2 n"), ("n", "n^2"))
-_OF_MASKED: Final = (("n", "k"), ("n", "n k", "n^2"))
+# A masked sum's clients send to k neighbours, its server tells each client who is there in n bits.
+_BYTES_OF_MASKED: Final = (("k",), ("n", "k"), ("n", "n k"), ("n", "n k", "n^2"))
+_TIME_OF_MASKED: Final = _BYTES_OF_MASKED[:3]
 _PLANNED: Final = 1 << 20  # clients that a masked sum may have
 _PATIENCE_S: Final = 3.0  # for what an operation declares at one size
 _AS_CLOSE: Final = 1.25  # times the closest curve's residual: then the simpler curve is taken
 _EXACT: Final = 1e-3
+_NOTHING_LEFT: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +85,13 @@ def _neighbours(n: float) -> float:
     return chosen(_PLANNED) + math.log2(n / _PLANNED) * (chosen(_PLANNED) - chosen(_PLANNED // 2))
 
 
-def fit(sizes: Sequence[float], values: Sequence[float], *, masked: bool = False) -> Curve:
+def fit(
+    sizes: Sequence[float], values: Sequence[float], models: Sequence[tuple[str, ...]] = _MODELS
+) -> Curve:
     """Return the simplest curve that is about as close to the values as any.
 
     Args:
-      masked: of a masked sum's clients, so that the number of neighbours may be a term.
+      models: terms beside the constant, the simplest model first.
 
     Raises:
       UsageError: fewer than three different sizes, or values that are not positive.
@@ -96,10 +101,8 @@ def fit(sizes: Sequence[float], values: Sequence[float], *, masked: bool = False
     if min(sizes) <= 0 or min(values) < 0:
         raise UsageError("expected sizes above 0 and values from 0")
     # A curve with as many coefficients as points would fit anything.
-    models = [
-        terms for terms in (*_MODELS, *(_OF_MASKED if masked else ())) if len(terms) + 1 < len(set(sizes))
-    ] or [_MODELS[0]]
-    curves = [_fitted(terms, sizes, values) for terms in models]
+    few = [terms for terms in models if len(terms) + 1 < len(set(sizes))] or [("n",)]
+    curves = [_fitted(terms, sizes, values) for terms in few]
     closest = min(curve.residual for curve in curves)
     return next(curve for curve in curves if curve.residual <= max(_AS_CLOSE * closest, _EXACT))
 
@@ -118,6 +121,11 @@ def _fitted(terms: tuple[str, ...], sizes: Sequence[float], values: Sequence[flo
         kept.pop(int(np.argmin(found * scale)))
     coefficients = np.zeros(len(columns))
     coefficients[kept] = np.maximum(found, 0)
+    # What rounding leaves of a term that is not there would grow with n^2 all the same.
+    largest = np.array(
+        [(c * column * weights).max() for c, column in zip(coefficients, columns, strict=True)]
+    )
+    coefficients[largest < _NOTHING_LEFT] = 0
     guessed = sum(c * column for c, column in zip(coefficients, columns, strict=True))
     residual = float(np.abs((guessed - y) * weights).max())
     return Curve(terms, tuple(map(float, coefficients)), residual, max(sizes))
@@ -169,7 +177,8 @@ def growths(table: Table, axis: Axis) -> list[Growth]:
             masked: bool = masked,
         ) -> None:
             points = tuple(sorted(zip(sizes, values, strict=True)))
-            curve = fit(*zip(*points, strict=True), masked=masked)
+            models = (_TIME_OF_MASKED if unit == "s" else _BYTES_OF_MASKED) if masked else _MODELS
+            curve = fit([n for n, _ in points], [value for _, value in points], models)
             grown.append(Growth(subject, axis, figure, unit, points, curve, as_declared, beyond))
 
         rounds = {n: float(cost.rounds) for n, cost in further.items()}

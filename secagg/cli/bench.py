@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from secagg.bench import growth
+from secagg.bench import gallery, growth, plots, utility
 from secagg.bench import networks as validation
 from secagg.bench.campaign import run_cases
 from secagg.bench.case import NETWORKS, Case, Kind, crossed, network_named
 from secagg.bench.machine import machine, versions, where
-from secagg.bench.store import Store
+from secagg.bench.store import NAME as RESULTS
+from secagg.bench.store import Store, read
 from secagg.bench.subjects import SIZED, names
 from secagg.bench.table import Table
 from secagg.cli.show import say, seconds, size, stderr, stdout, table
 from secagg.errors import UsageError
 
+UTILITY: Final = "utility.jsonl"
 _FORMATS: Final = ("csv", "parquet", "json")
 _QUICK: Final = (
     ("protocol", "additive"),
@@ -298,6 +302,94 @@ def networks_(
             f"{row.difference:>+10.1%}  {row.queued:>12.0%}{'  disturbed' * row.disturbed}",
         )
     say(console, validation.conclusion(rows))
+
+
+@app.command("plot")
+def plot(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="results.jsonl or utility.jsonl, or folders with them."),
+    ],
+    out: Annotated[Path, typer.Option(help="A folder for the plots.")] = Path("bench-plots"),
+) -> None:
+    """Draw results: SVG and PNG of each plot that they have data for.
+
+    Time against size, bytes against parties, predicted time against latency, error against fractional bits, and
+    utility against epsilon.
+    """
+    found = [path for given in files for path in (_in_folder(given) if given.is_dir() else [given])]
+    for path in found:
+        if path.name == UTILITY:
+            drawn = plots.draw_utility(_read_utility(path), out)
+        else:
+            drawn = plots.draw(Table.of(read(path)), out)
+        for file in drawn:
+            say(stdout(), str(file))
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    found = [path for path in (folder / RESULTS, folder / UTILITY) if path.exists()]
+    if not found:
+        raise UsageError(f"expected {RESULTS} or {UTILITY} in {folder}, found neither")
+    return found
+
+
+@app.command("utility")
+def utility_(
+    data_sets: Annotated[str, typer.Option(metavar="NAME,...", help="Of scikit-learn's.")] = ",".join(
+        utility.DATA_SETS
+    ),
+    epsilons: Annotated[
+        str, typer.Option(metavar="NUMBER,...", help="What a sum may tell of one person.")
+    ] = ",".join(f"{epsilon:g}" for epsilon in utility.EPSILONS),
+    repeat: Annotated[int, typer.Option(help="Splits into training and test rows.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of the splits.")] = 1,
+    out: Annotated[Path, typer.Option(help="A folder for utility.jsonl.")] = Path("bench-output"),
+) -> None:
+    """Train classifiers on sums under differential privacy, and compare with training without noise.
+
+    The data sets are public ones that scikit-learn brings; each row is a person. Needs secagg[plots] and secagg[dp].
+    """
+    try:
+        budgets = [float(word) for word in _words(epsilons)]
+    except ValueError:
+        raise UsageError(
+            f"expected numbers with commas between them for --epsilons, got {epsilons!r:.80}"
+        ) from None
+    console, lines = stdout(), []
+    for point in utility.utilities(_words(data_sets), budgets, repeat=repeat, seed=seed):
+        noise = "without noise" if point.epsilon is None else f"epsilon {point.epsilon:g}"
+        say(console, f"{point.data_set:14}  split {point.seed}  {noise:14}  accuracy {point.accuracy:.1%}")
+        lines.append(json.dumps(asdict(point)) + "\n")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / UTILITY).write_text("".join(lines), encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write to {out}: {error.strerror}") from None
+
+
+def _read_utility(path: Path) -> list[utility.Utility]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [msgspec.json.decode(line, type=utility.Utility) for line in lines]
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
+        raise UsageError(
+            f"expected what secagg bench utility writes in {path}, got something else: {error}"
+        ) from None
+
+
+@app.command("gallery")
+def gallery_(
+    out: Annotated[Path, typer.Option(help="A folder for results and plots.")] = Path("bench-gallery"),
+    tiny: Annotated[bool, typer.Option("--tiny", help="Little cases, to see that they run.")] = False,
+) -> None:
+    """Measure and draw everything that the gallery of the documentation shows; takes some minutes."""
+    measure_all(list(gallery.cases(tiny=tiny)), out)
+    if tiny:
+        utility_("wine", "8", 1, 1, out)
+    elif not (out / UTILITY).exists():
+        utility_(",".join(utility.DATA_SETS), ",".join(f"{e:g}" for e in utility.EPSILONS), 2, 1, out)
+    plot([out], out)
 
 
 class _Shown:

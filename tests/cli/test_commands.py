@@ -40,7 +40,8 @@ COMMANDS = [
     ["budget", "restart"], ["consent"], ["consent", "exclude"], ["consent", "remove"], ["consent", "readmit"],
     ["consent", "list"],
     ["consent", "check"], ["consent", "verify"], ["consent", "allow"],
-    ["bench"], ["bench", "list"], ["bench", "networks"], ["bench", "growth"],
+    ["bench"], ["bench", "list"], ["bench", "networks"], ["bench", "growth"], ["bench", "plot"],
+    ["bench", "utility"], ["bench", "gallery"],
     ["audit"], ["audit", "verify"], ["audit", "compare"], ["audit", "export"], ["audit", "anew"],
 ]  # fmt: skip
 
