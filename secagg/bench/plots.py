@@ -97,17 +97,16 @@ def _saved(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def _series(rows: Sequence[Row], x: str, *, of: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
-    """Return rows by what else they are of, those that vary in x, at most as many as there are colours."""
+    """Return rows by what else they are of, the longest in x, at most as many as there are colours."""
     found: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         if row[x]:
             found.setdefault(tuple(row[name] for name in of), []).append(row)
-    varying = {
-        key: sorted(own, key=lambda row: row[x])
-        for key, own in found.items()
-        if len({row[x] for row in own}) > 1
-    }
-    return dict(list(varying.items())[:_MOST])
+    varying = {key: sorted(own, key=lambda row: row[x]) for key, own in found.items()}
+    longest = max((len({row[x] for row in own}) for own in varying.values()), default=0)
+    # A line of two points beside others of five says little.
+    kept = [(key, own) for key, own in varying.items() if len({row[x] for row in own}) > max(1, longest / 2)]
+    return dict(kept[:_MOST])
 
 
 def _look(i: int) -> dict[str, Any]:
@@ -130,9 +129,9 @@ def _time_size(axes: Axes, table: Table) -> bool:
         axes.plot(size, [row["seconds_median"] for row in rows], label=label, **_look(i))
         low, high = ([row[f"seconds_{end}"] for row in rows] for end in ("q1", "q3"))
         axes.fill_between(size, low, high, color=_COLOURS[i], alpha=0.2, linewidth=0)
-    axes.set(
-        xscale="log", yscale="log", xlabel="numbers a client, elements, or rows a party", ylabel="time (s)"
-    )
+    axes.set(xscale="log", yscale="log", xlabel="numbers a client, elements, or rows a party", ylabel="time")
+    _plain_ticks(axes.xaxis, [row["size"] for rows in found.values() for row in rows])
+    _in_units(axes.yaxis, "s")
     axes.set_title("Time against size: median, band from first to third quartile")
     _legend(axes)
     return bool(found)
@@ -194,7 +193,11 @@ def _error_bits(axes: Axes, table: Table) -> bool:
     found = _series(table.part("run").rows, "frac_bits", of=("name", "parties", "size"))
     for i, ((name, parties, _), own) in enumerate(found.items()):
         bits = [row["frac_bits"] for row in own]
-        axes.plot(bits, [row["max_error"] for row in own], label=f"{name}, {parties} clients", **_look(i))
+        # Equal errors lie over each other, so each line is thinner than the one before.
+        thinner: dict[str, Any] = {"linewidth": max(1.0, 4.0 - 1.5 * i), "markersize": max(4, 10 - 3 * i)}
+        axes.plot(
+            bits, [row["max_error"] for row in own], label=f"{name}, {parties} clients", **_look(i), **thinner
+        )
         axes.plot(bits, [row["error_bound"] for row in own], color=_COLOURS[i], linestyle=":")
     axes.set(yscale="log", xlabel="fractional bits", ylabel="largest error of a sum of numbers within 1")
     _plain_ticks(axes.xaxis, [row["frac_bits"] for rows in found.values() for row in rows])
