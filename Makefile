@@ -8,7 +8,7 @@ SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test quick check docs vectors mutants bench clean
+.PHONY: help demo test quick check docs vectors mutants bench benchmarks clean
 help:
 	@echo "make demo    three made-up banks find what none of them finds alone (sets itself up, then ten seconds)"
 	@echo "make test    linters, types, import rules and all tests, on all cores (ARGS go to pytest)"
@@ -16,7 +16,8 @@ help:
 	@echo "make check   the same without the tests"
 	@echo "make docs    the documentation as a site in site/, to be read offline too"
 	@echo "make mutants changes that no test notices; takes long (MODULES='secagg/mpc/*.py' SAMPLE=5)"
-	@echo "make bench   every benchmark; takes long (ARGS=--tiny to see that they run)"
+	@echo "make bench   what protocols cost here, and on networks (ARGS go to secagg bench; ARGS=--help)"
+	@echo "make benchmarks  every script of benchmarks/; takes long (ARGS=--tiny to see that they run)"
 	@echo "make vectors the test vectors of our own formats, anew; CONTRIBUTING.md says when that is allowed"
 	@echo "make clean   remove .venv and what was built"
 
@@ -47,6 +48,9 @@ mutants: $(VENV)/.installed-dev
 	nice -n 10 $(BIN)/python tests/mutants $(MODULES) $(if $(SAMPLE),--sample $(SAMPLE)) $(ARGS)
 
 bench: $(VENV)/.installed-dev
+	$(BIN)/secagg bench $(ARGS)
+
+benchmarks: $(VENV)/.installed-dev
 	for script in $$(grep -l __main__ benchmarks/*.py); do \
 	  name=$$(basename "$$script" .py); echo "== $$name"; $(BIN)/python -m "benchmarks.$$name" $(ARGS); \
 	done

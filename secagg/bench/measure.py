@@ -170,6 +170,7 @@ def _usage(runs: Sequence[Sequence[Usage]]) -> dict[str, Any]:
         "payload_bytes": max(usage.sent.payload_bytes for usage in last),
         "received_bytes": max(usage.received.frame_bytes for usage in last),
         "compute_s": _quartiles([max(usage.compute_s for usage in run) for run in runs]),
+        "middle_s": _quartiles([float(np.median([usage.compute_s for usage in run])) for run in runs]),
         "wait_s": _quartiles([max(usage.wait_s for usage in run) for run in runs]),
     }
 

@@ -22,6 +22,7 @@ from secagg.cost.network import Network
 from secagg.party import PartyId
 
 _CHUNK: Final = 1 << 16
+_LOOK_UP_S: Final = 1.0
 Address = tuple[str, int]
 
 
@@ -50,9 +51,9 @@ def relayed(network: Network | None, addresses: Mapping[PartyId, Address]) -> It
             if one != other:
                 listeners[one, other] = socket.create_server(("127.0.0.1", 0))
     through = {pair: listener.getsockname()[:2] for pair, listener in listeners.items()}
-    child = os.fork()
+    parent, child = os.getpid(), os.fork()
     if not child:
-        _be_relay(network, addresses, listeners)
+        _be_relay(parent, network, addresses, listeners)
     for listener in listeners.values():
         listener.close()
     try:
@@ -63,14 +64,15 @@ def relayed(network: Network | None, addresses: Mapping[PartyId, Address]) -> It
 
 
 def _be_relay(
+    parent: int,
     network: Network,
     addresses: Mapping[PartyId, Address],
     listeners: Mapping[tuple[PartyId, PartyId], socket.socket],
 ) -> NoReturn:
     try:
-        _Lines(network, addresses, listeners).go()
+        _Lines(parent, network, addresses, listeners).go()
     finally:
-        os._exit(1)
+        os._exit(1)  # also where whoever started it has been ended
 
 
 class _Way:
@@ -86,11 +88,13 @@ class _Way:
 class _Lines:
     def __init__(
         self,
+        parent: int,
         network: Network,
         addresses: Mapping[PartyId, Address],
         listeners: Mapping[tuple[PartyId, PartyId], socket.socket],
     ) -> None:
         self.network, self.addresses = network, addresses
+        self.parent = parent
         self.selector = selectors.SelectSelector()  # epoll counts in milliseconds, and a LAN does not
         for pair, listener in listeners.items():
             self.selector.register(listener, selectors.EVENT_READ, pair)
@@ -103,12 +107,12 @@ class _Lines:
         self.counter = 0
 
     def go(self) -> None:
-        while True:
+        while os.getppid() == self.parent:
             now = time.monotonic()
             while self.events and self.events[0][0] <= now:
                 when, _, arrived, way, chunk = heapq.heappop(self.events)
                 self.step(when, way, chunk, arrived=arrived)
-            wait = None if not self.events else max(0.0, self.events[0][0] - time.monotonic())
+            wait = _LOOK_UP_S if not self.events else max(0.0, self.events[0][0] - time.monotonic())
             for key, events in self.selector.select(wait):
                 if isinstance(key.data, tuple):
                     self.accept(key.fileobj, *key.data)  # type: ignore[arg-type]  # a listening socket
