@@ -5,6 +5,9 @@ of the link, each short frame, and of each long frame its length and its GMAC (A
 [SP 800-38D], OpenSSL's). A key's nonces count its frames, so none comes twice. SHA-256 over everything would take a
 tenth of the processor time of a job of three banks. GMAC is five times as fast.
 
+GMAC of a frame is the same whether the frame is given at once or in parts. At once it costs 1 us to begin, and needs one
+buffer. In parts it costs 7 us, and no copy.
+
 The secret is known at the two ends alone. So nobody else can test guesses of messages against a digest that an auditor
 reads. Where the ends know the secret, GMAC is no commitment: an end can find another long frame with the same digest. What a
 digest shows is that two ends that computed it speak of the same frames (docs/soundness.md).
@@ -13,15 +16,18 @@ digest shows is that two ends that computed it speak of the same frames (docs/so
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from secagg.wire import Buffer
 
 _LABEL: Final = b"secagg link digest v1"
-_SHORT_BYTES: Final = 1 << 14  # where GMAC begins to be quicker, its start included
+_SHORT_BYTES: Final = 1 << 11  # where GMAC begins to be quicker, its start included
+_JOINED_BYTES: Final = 1 << 17  # up to here a copy is cheaper than what GMAC in parts takes to begin
+_AT_ONCE_BYTES: Final = (1 << 31) - 1  # what the library takes at once
 _KEY_BYTES: Final = 16
 _NONCE_BYTES: Final = 12
 
@@ -29,14 +35,15 @@ _NONCE_BYTES: Final = 12
 class _Running:
     """The digest of frames one way."""
 
-    __slots__ = ("_key", "_state", "messages")
+    __slots__ = ("_parts", "_state", "_whole", "messages")
 
     def __init__(self, secret: bytes, sender: str, receiver: str) -> None:
         parts = [
             part for text in (sender, receiver) for part in (len(text).to_bytes(8, "big"), text.encode())
         ]
         seed = hashlib.sha256(b"".join((_LABEL, len(secret).to_bytes(8, "big"), secret, *parts))).digest()
-        self._key = algorithms.AES(hashlib.sha256(seed + b"key").digest()[:_KEY_BYTES])
+        key = hashlib.sha256(seed + b"key").digest()[:_KEY_BYTES]
+        self._whole, self._parts = AESGCM(key), algorithms.AES(key)
         self._state = hashlib.sha256(seed)
         self.messages = 0
 
@@ -46,13 +53,20 @@ class _Running:
             for buffer in frame:  # a frame says its own length
                 state.update(buffer)
         else:
-            nonce = self.messages.to_bytes(_NONCE_BYTES, "big")  # each frame has its own number
-            mac = Cipher(self._key, modes.GCM(nonce)).encryptor()
-            for buffer in frame:
-                mac.authenticate_additional_data(buffer)
-            mac.finalize()
-            state.update(size.to_bytes(8, "big") + mac.tag)
+            state.update(size.to_bytes(8, "big") + self._gmac(tuple(frame), size))
         self.messages += 1
+
+    def _gmac(self, buffers: Sequence[Buffer], size: int) -> bytes:
+        nonce = self.messages.to_bytes(_NONCE_BYTES, "big")  # each frame has its own number
+        if len(buffers) == 1 and size <= _AT_ONCE_BYTES:
+            return self._whole.encrypt(nonce, b"", buffers[0])
+        if size <= _JOINED_BYTES:
+            return self._whole.encrypt(nonce, b"", b"".join(buffers))
+        mac = Cipher(self._parts, modes.GCM(nonce)).encryptor()
+        for buffer in buffers:
+            mac.authenticate_additional_data(buffer)
+        mac.finalize()
+        return mac.tag
 
     def shown(self) -> dict[str, int | str]:
         return {"messages": self.messages, "sha256": self._state.hexdigest()}

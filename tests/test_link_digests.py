@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.ciphers import modes
 
+from secagg import link_digests
 from secagg.ledger import Ledger
-from secagg.link_digests import LinkDigests
+from secagg.link_digests import _JOINED_BYTES, _SHORT_BYTES, LinkDigests
 
 SECRET = bytes(range(48))
-FRAMES = [os.urandom(100), os.urandom(1 << 14), os.urandom((1 << 14) + 1), os.urandom(1 << 17)]
+FRAMES = [os.urandom(n) for n in (100, _SHORT_BYTES, _SHORT_BYTES + 1, _JOINED_BYTES, _JOINED_BYTES + 1)]
 
 
 def ends(sent: list[bytes], received: list[bytes], *, secret: bytes = SECRET) -> tuple[Any, Any]:
@@ -40,7 +41,9 @@ def test_one_bit_of_any_frame_changes_the_digest(which: int) -> None:
         assert sent != received
 
 
-@pytest.mark.parametrize("order", [(1, 0, 2, 3), (0, 1, 3, 2), (0, 1, 2), (0, 1, 2, 3, 3), (0, 2, 2, 3)])
+@pytest.mark.parametrize(
+    "order", [(1, 0, 2, 3, 4), (0, 1, 3, 2, 4), (0, 1, 2, 3), (0, 1, 2, 3, 4, 4), (0, 2, 2, 3, 4)]
+)
 def test_frames_left_out_doubled_or_in_another_order_change_the_digest(order: tuple[int, ...]) -> None:
     sent, received = ends(FRAMES, [FRAMES[i] for i in order])
     assert sent["sha256"] != received["sha256"]
@@ -65,14 +68,24 @@ def test_a_ledger_without_digests_says_so() -> None:
 
 def test_no_nonce_of_a_key_comes_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     nonces: list[bytes] = []
-    real = modes.GCM
+    at_once, in_parts = link_digests.AESGCM, modes.GCM
+
+    class Noting:
+        def __init__(self, key: bytes) -> None:
+            self.real = at_once(key)
+
+        def encrypt(self, nonce: bytes, data: bytes, added: Any) -> bytes:
+            nonces.append(nonce)
+            return self.real.encrypt(nonce, data, added)
 
     def noting(nonce: bytes) -> Any:
         nonces.append(nonce)
-        return real(nonce)
+        return in_parts(nonce)
 
+    monkeypatch.setattr(link_digests, "AESGCM", Noting)
     monkeypatch.setattr(modes, "GCM", noting)
     a = LinkDigests("a", {"b": SECRET})
-    for frame in (FRAMES[3], FRAMES[0], FRAMES[3], FRAMES[2]):
+    for frame in (FRAMES[4], FRAMES[0], FRAMES[4], FRAMES[2], FRAMES[3]):
+        a.sent("b", [frame[:9], frame[9:]], len(frame))
         a.sent("b", [frame], len(frame))
-    assert len(set(nonces)) == len(nonces) == 3
+    assert len(set(nonces)) == len(nonces) == 8
