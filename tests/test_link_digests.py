@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from secagg import link_digests
 from secagg.ledger import Ledger
@@ -68,7 +69,7 @@ def test_a_ledger_without_digests_says_so() -> None:
 
 def test_no_nonce_of_a_key_comes_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     nonces: list[bytes] = []
-    at_once, in_parts = link_digests.AESGCM, modes.GCM
+    at_once, in_parts = AESGCM, modes.GCM
 
     class Noting:
         def __init__(self, key: bytes) -> None:
