@@ -10,8 +10,8 @@ bytes. Nothing of another organisation passes through it. Whoever can reach the 
 read what it carries, which holds this organisation's pseudonyms, numbers and keys of sessions: let Dask use TLS, and keep
 its ports closed to all others.
 
-Dask starts a task again whose worker it lost. `jobs.shards.worker` notices that an attempt had begun, and the main process
-has a new one begin.
+A task is bound to one Dask worker. Where that one is gone the task is cancelled, and the main process has a new attempt
+begin. Were Dask to start the task again, `jobs.shards.worker` would notice that its attempt had begun.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Final
 
-from distributed import Client, wait
+from distributed import Client
 
 from secagg.errors import PeerMissingError, UsageError
 from secagg.jobs.job import Address
 
 _LOOK_EVERY_S: Final = 0.5
-_GONE_S: Final = 30.0  # how long a machine may have no worker before its task counts as lost
+_BACK_S: Final = 30.0  # how long a machine may have no worker
 
 
 class DaskWorkers:
@@ -51,39 +51,31 @@ class DaskWorkers:
         """Return the address that the job says."""
         return told
 
-    def start(self, place: int, told: Address, module: str, task: bytes) -> Any:
-        """Submit a task to a machine of the job's address."""
-        there = self._on(told[0])
-        if not there:
-            raise UsageError(
-                f"expected a Dask worker at {told[0]}, where the job has worker {place}, and there is none"
-            )
-        return self._client.submit(
-            call,
-            module,
-            task,
-            workers=[there[place % len(there)]],
-            allow_other_workers=False,
-            pure=False,
-            retries=0,
-            key=f"secagg-{uuid.uuid4()}",
-        )
+    def start(self, place: int, told: Address, module: str, task: bytes) -> tuple[Any, str]:
+        """Submit a task to a machine of the job's address, and return it with the Dask worker that it is bound to."""
+        deadline = time.monotonic() + _BACK_S
+        while not (there := self._on(told[0])):  # a worker that was killed takes a while to come back
+            if time.monotonic() > deadline:
+                raise UsageError(
+                    f"expected a Dask worker at {told[0]}, where the job has worker {place}, and there is none"
+                )
+            time.sleep(_LOOK_EVERY_S)
+        at = there[place % len(there)]
+        options = {"workers": [at], "allow_other_workers": False, "pure": False, "retries": 0}
+        future = self._client.submit(call, module, task, key=f"secagg-{uuid.uuid4()}", **options)
+        return future, at
 
-    def gather(self, started: Sequence[Any]) -> list[bytes | None]:
+    def gather(self, started: Sequence[tuple[Any, str]]) -> list[bytes | None]:
         """Wait for tasks; None for each whose worker was lost or failed."""
-        left, there_at = set(started), time.monotonic()
-        while left:
-            try:
-                left = wait(left, timeout=_LOOK_EVERY_S).not_done
-            except TimeoutError:
-                left = {future for future in left if not future.done()}
-            # A task that waits for a machine that is gone would wait for ever.
-            if self._client.scheduler_info(n_workers=-1)["workers"]:
-                there_at = time.monotonic()
-            elif time.monotonic() - there_at > _GONE_S:
-                self._client.cancel(list(left))
-                break
-        return [future.result() if future.status == "finished" else None for future in started]
+        left = dict(started)
+        while left := {future: at for future, at in left.items() if not future.done()}:
+            # Dask would keep a task for a worker that is gone until one comes back at its address.
+            known = self._client.scheduler_info(n_workers=-1)["workers"]
+            for future, at in left.items():
+                if at not in known:
+                    future.cancel()
+            time.sleep(_LOOK_EVERY_S)
+        return [future.result() if future.status == "finished" else None for future, _ in started]
 
     def _on(self, host: str) -> list[str]:
         """Return the Dask workers on a machine, in an order that stays."""
