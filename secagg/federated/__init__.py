@@ -10,6 +10,7 @@ messages and turns a framework's records into entries and values; `secagg.integr
     weighted      weighted means, exact; how numbers are written
     limbs         numbers of almost any size in several elements
     private       means of bounded updates under noise
+    encrypted     sums under one node's key in place of masks
     messages      what server and nodes tell each other, and what a node keeps
     replay_guard  a step is answered once, whatever becomes of stored state
     budget        how many sums a node's data went into
@@ -29,6 +30,7 @@ it keeps to the protocol.
 """
 
 from secagg.federated.budget import new_budget
+from secagg.federated.encrypted import Encryption
 from secagg.federated.identities import load_identity, load_peers, make_identities, new_identity, save_peers
 from secagg.federated.node import Invitation, Node, OwnNode
 from secagg.federated.round import ServerRound, SumReport, SumRequest
@@ -38,6 +40,7 @@ from secagg.updates.privacy import Privacy
 
 __all__ = [
     "Encoding",
+    "Encryption",
     "Invitation",
     "Node",
     "OwnNode",

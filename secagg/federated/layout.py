@@ -157,6 +157,9 @@ class Coder(Protocol):
     length: int
     ring: Ring
 
+    def fits(self, vector: NDArray[Any]) -> bool:
+        """Whether a vector that a node kept can go into a sum as it is; the log says why not."""
+
     def contribution(self, vector: NDArray[Any]) -> RingArray:
         """Return what goes under the masks for a vector that a node kept; to be called once for it."""
 

@@ -4,7 +4,7 @@ The steps of a sum, in their order:
 
   task     server -> node: `Task`. node -> server: `Ready`
   keys     server -> node: `Participants`, or `StaleBudget` in its place. node -> server: `masked.Keys`
-  shares, input, consent, unmask   the masked protocol's
+  shares, input, consent, unmask   the masked protocol's; or input and decrypt under encryption (`encrypted`)
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.federated.encrypted import SumKey
 from secagg.federated.layout import Layout
 from secagg.federated.terms import Protection
 from secagg.federated.weighted import Encoding
 from secagg.wire import Message
 
 TASK, KEYS, SHARES, INPUT, CONSENT, UNMASK = "task", "keys", "shares", "input", "consent", "unmask"
+DECRYPT: Final = "decrypt"  # under encryption: the last step, of the key holder alone
 STALE: Final = "stale budget"  # in place of keys
 
 
@@ -61,6 +63,13 @@ class Participants(Message, frozen=True):
     budgets: tuple[bytes, ...] = ()
 
 
+class KeyToUse(Message, frozen=True):
+    """Input under encryption, server -> node: who takes part, and the key holder's `encrypted.SumKey`."""
+
+    participants: Participants
+    key: SumKey
+
+
 class StaleBudget(Message, frozen=True):
     """Stale budget, server -> node: `Ready` of others, as bytes, that saw it spend more than its file says."""
 
@@ -72,7 +81,7 @@ class NodeState(Message, frozen=True):
 
     run, kind: of the sum. step: the next one. task: the message of that name, as bytes. task_digest, setting: see
     `terms.Agreement`. vector: the update, without noise, until it is sent. client: the masked protocol's own state, from
-    `keys` on.
+    `keys` on; at a key holder its secret key.
     """
 
     run: int

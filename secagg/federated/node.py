@@ -27,6 +27,7 @@ from secagg import wire
 from secagg.errors import RemoteProtocolError, UsageError
 from secagg.federated import messages
 from secagg.federated.budget import History, PrivacyBudget
+from secagg.federated.encrypted import Encryption, SumKey, Total, secret_key_from
 from secagg.federated.identities import SERVER, load_identity, load_peers
 from secagg.federated.layout import Coder, Layout
 from secagg.federated.peer_budgets import check_budgets, shown_by, spent_by_now
@@ -153,11 +154,12 @@ class Invitation:
           UsageError: the folder of the identity key cannot be written to.
         """
         member, nonce, shown = self.member, secrets.token_bytes(NONCE_BYTES), wire.to_bytes(announced)
-        ReplayGuard(member.path).begin(nonce, messages.KEYS)
+        first = _steps(self.protection, member.name)[0]
+        ReplayGuard(member.path).begin(nonce, first)
         state = messages.NodeState(
             run=self.run,
             kind=self.kind,
-            step=messages.KEYS,
+            step=first,
             nonce=nonce,
             task=self.frame,
             task_digest=task_digest,
@@ -237,9 +239,13 @@ class Node:
                 f"expected {SERVER} to ask for {state.step} of {state.kind}, and it asks for {step!r:.20} of {kind}",
                 peer=SERVER,
             )
-        then = _after(step, self._protection)
+        then = _after(step, self._protection, member.name)
         ReplayGuard(member.path).take(state.nonce, step, then, server=SERVER)
-        participants = state.participants or _participants_with(member.name, state.nonce, frame)
+        if self._protection.encryption is not None:
+            return self._under_encryption(self._protection.encryption, step, then, frame)
+        participants = state.participants or _participants_with(
+            member.name, state.nonce, wire.from_bytes(frame, messages.Participants, peer=SERVER)
+        )
         budget = None if privacy is None else member.budget(kind, privacy)
         if budget is not None and step == messages.KEYS:
             check_budgets(participants, member.name, budget, log=self._log)
@@ -273,7 +279,53 @@ class Node:
         self._state = replace(state, step=then or "", participants=participants, vector=vector, client=kept)
         return answer
 
+    def _under_encryption(
+        self, encryption: Encryption, step: str, then: str | None, frame: bytes
+    ) -> wire.Message:
+        """Answer one step of a sum under encryption; its turn was taken."""
+        state, member = self._state, self._member
+        sum_key: SumKey | None = None
+        if step == messages.KEYS:
+            given = wire.from_bytes(frame, messages.Participants, peer=SERVER)
+        elif step == messages.INPUT:
+            told = wire.from_bytes(frame, messages.KeyToUse, peer=SERVER)
+            given, sum_key = told.participants, told.key
+        elif state.participants is None:  # cannot be: it is kept until here
+            raise UsageError("this node keeps no sum to decrypt")
+        else:
+            given = state.participants
+        participants = _participants_with(member.name, state.nonce, given)
+        if state.participants is not None and wire.to_bytes(state.participants) != wire.to_bytes(given):
+            raise RemoteProtocolError(
+                f"expected {SERVER} to tell one list of nodes in a sum, got two", peer=SERVER
+            )
+        where, coder, agreement = self._agreed(participants)
+        terms, kept, vector = agreement.encrypted(where, coder, encryption), state.client, state.vector
+        if step == messages.KEYS:
+            key = terms.new_key()
+            kept = np.frombuffer(wire.to_bytes(key.to_message()), np.uint8)
+            answer: wire.Message = terms.signed_key(key, member.identity)
+        elif sum_key is not None and vector is not None:
+            public_key = terms.public_key(sum_key, member.peers)
+            if not coder.fits(vector):
+                raise UsageError(
+                    "this node's update does not fit the server's Encoding, and stays out of the sum"
+                )
+            answer, vector = terms.encrypt(public_key, coder.contribution(vector)), None
+        elif kept is not None:
+            secret_key = secret_key_from(kept.tobytes(), encryption.scheme)
+            total = wire.from_bytes(frame, Total, peer=SERVER)
+            answer, kept = terms.decrypt(secret_key, total, peer=SERVER), None
+        else:  # cannot be: steps come in their order
+            raise UsageError("this node keeps nothing for the sum")
+        self._state = replace(state, step=then or "", participants=participants, vector=vector, client=kept)
+        return answer
+
     def _round(self, participants: messages.Participants) -> tuple[SumInSession, Coder]:
+        where, coder, _ = self._agreed(participants)
+        return where, coder
+
+    def _agreed(self, participants: messages.Participants) -> tuple[SumInSession, Coder, Agreement]:
         state, task = self._state, self.task
         agreement = Agreement(
             run=state.run,
@@ -287,9 +339,10 @@ class Node:
             server_nonce=participants.server_nonce,
             budgets=participants.budgets,
         )
-        return agreement.round(
+        where, coder = agreement.round(
             self._member.peers, self._protection, task.encoding, task.weight_key, log=self._log
         )
+        return where, coder, agreement
 
     def _request(self, frame: bytes) -> Included | Consents:
         if self._protection.is_malicious:
@@ -297,16 +350,24 @@ class Node:
         return wire.from_bytes(frame, Included, peer=SERVER)
 
 
-def _after(step: str, protection: Protection) -> str | None:
-    """Return the step that comes behind a step; None behind the last."""
+def _steps(protection: Protection, name: PartyId) -> list[str]:
+    """Return what a node is asked after the task, in order."""
+    if protection.encryption is not None:
+        holds = protection.encryption.key_holder == name
+        return [messages.KEYS, messages.INPUT, messages.DECRYPT] if holds else [messages.INPUT]
     consent = [messages.CONSENT] if protection.is_malicious else []
-    steps = [messages.KEYS, messages.SHARES, messages.INPUT, *consent, messages.UNMASK]
-    return dict(itertools.pairwise(steps)).get(step)
+    return [messages.KEYS, messages.SHARES, messages.INPUT, *consent, messages.UNMASK]
 
 
-def _participants_with(name: PartyId, nonce: bytes, frame: bytes) -> messages.Participants:
+def _after(step: str, protection: Protection, name: PartyId) -> str | None:
+    """Return the step that comes behind a step; None behind the last."""
+    return dict(itertools.pairwise(_steps(protection, name))).get(step)
+
+
+def _participants_with(
+    name: PartyId, nonce: bytes, participants: messages.Participants
+) -> messages.Participants:
     """Return who takes part, if this node is among them."""
-    participants = wire.from_bytes(frame, messages.Participants, peer=SERVER)
     if len(participants.server_nonce) != NONCE_BYTES:
         raise RemoteProtocolError(
             f"expected a nonce of {NONCE_BYTES} bytes from {SERVER}, got {len(participants.server_nonce)}",

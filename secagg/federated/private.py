@@ -145,6 +145,10 @@ class PrivateCoder:
         self.length = self.mechanism.grid.dimension
         self.ring = self.mechanism.plan.sum_ring(clients)
 
+    def fits(self, vector: NDArray[Any]) -> bool:  # noqa: ARG002  # scaled down, whatever it is
+        """Return True; see `Coder`."""
+        return True
+
     def contribution(self, vector: NDArray[Any]) -> RingArray:
         """Return a vector scaled down and rounded, with a fresh share of noise.
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from secagg import wire
 from secagg.errors import TooFewPartiesError, UsageError
 from secagg.federated import messages
+from secagg.federated.encrypted import Adding, Decrypted, EncryptedInput, EncryptedTerms, SumKey
 from secagg.federated.layout import Baseline, Coder, Layout, Means, Shapes, differs
 from secagg.federated.registration import Limits, Registration, most_common
 from secagg.federated.terms import NONCE_BYTES, Agreement
@@ -218,6 +219,10 @@ class ServerRound:
             peers, task.protection, task.encoding, task.weight_key, log=log
         )
         self.exposed = ()
+        self._peers = peers
+        self._encrypted: EncryptedTerms | None = None
+        if task.protection.encryption is not None:
+            self._encrypted = agreement.encrypted(self.where, self.coder, task.protection.encryption)
         self._summed: MaskedSum | None = None
 
     def exchanges(self) -> Iterator[Exchange]:
@@ -227,6 +232,9 @@ class ServerRound:
           TooFewPartiesError: too few nodes stayed; nothing was opened.
           RemoteProtocolError: shares that fit nobody's published keys.
         """
+        if self._encrypted is not None:
+            yield from self._under_encryption(self._encrypted)
+            return
         server = Server(self.where)
         yield Exchange(
             messages.KEYS, dict.fromkeys(self._participants.names, self._participants), Keys, server.take_keys
@@ -244,6 +252,17 @@ class ServerRound:
             messages.UNMASK, dict.fromkeys(server.included, request), Unmasking, server.take_answer
         )
         self._summed = server.finish()
+
+    def _under_encryption(self, terms: EncryptedTerms) -> Iterator[Exchange]:
+        adding, holder = Adding(terms, self._peers), terms.encryption.key_holder
+        yield Exchange(messages.KEYS, {holder: self._participants}, SumKey, adding.take_key)
+        told = messages.KeyToUse(self._participants, adding.key())
+        yield Exchange(
+            messages.INPUT, dict.fromkeys(self._participants.names, told), EncryptedInput, adding.take_input
+        )
+        yield Exchange(messages.DECRYPT, {holder: adding.total()}, Decrypted, adding.take_total)
+        dropped = tuple(name for name in terms.names if name not in adding.contributors)
+        self._summed = MaskedSum(total=adding.finish(), contributors=adding.contributors, dropped=dropped)
 
     def finish(self, baseline: Baseline) -> tuple[Means, MaskedSum]:
         """Return the means, and who is in them.

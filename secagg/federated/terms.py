@@ -9,6 +9,7 @@ from typing import Final
 
 from secagg import wire
 from secagg.errors import PlanError, UsageError
+from secagg.federated.encrypted import EncryptedTerms, Encryption
 from secagg.federated.identities import SERVER
 from secagg.federated.layout import Coder, Layout
 from secagg.federated.weighted import Encoding, WeightedCoder
@@ -43,9 +44,11 @@ class Protection:
         counts as the one above does, and the larger of the two is what noise is for.
       evaluation_privacy: the same for evaluation, a budget of its own. Evaluation without noise beside training with
         noise would tell what the noise hides: nodes refuse it.
+      encryption: in place of masks, None for these. max_corrupt and max_dropout then only say how many nodes a sum is of.
 
     Raises:
-      UsageError: a fraction below 0, or 1 and more, min_clients below 2, or an unknown threat model.
+      UsageError: a fraction below 0, or 1 and more, min_clients below 2, or an unknown threat model; encryption with a
+        malicious server, with noise, or with the server as key holder.
     """
 
     max_corrupt: float = 1 / 3
@@ -55,12 +58,28 @@ class Protection:
     security_bits: float = 40.0
     privacy: Privacy | None = None
     evaluation_privacy: Privacy | None = None
+    encryption: Encryption | None = None
 
     def __post_init__(self) -> None:
         is_malicious(self.threat_model)  # refuses what is none
         if not (0 <= self.max_corrupt < 1 and 0 <= self.max_dropout < 1 and self.min_clients >= 2):
             raise UsageError(
                 f"expected fractions from 0 to below 1 and at least 2 nodes in a sum, got {self}"
+            )
+        if self.encryption is None:
+            return
+        if self.is_malicious:
+            raise UsageError(
+                "encryption is for a server that keeps to the protocol: another has one node's ciphertext decrypted in "
+                "place of the sum; leave encryption out, so that masks protect"
+            )
+        if self.privacy is not None or self.evaluation_privacy is not None:
+            raise UsageError(
+                "noise is added modulo 2^b, in which masks compute and encryption does not; leave privacy or encryption out"
+            )
+        if self.encryption.key_holder == SERVER:
+            raise UsageError(
+                "the server must not hold the key: it has all ciphertexts; name a node as key_holder"
             )
 
     @property
@@ -78,11 +97,13 @@ class Protection:
         return self.privacy if kind == TRAIN else self.evaluation_privacy
 
     def check_packages(self) -> None:
-        """Refuse where noise is asked for and its packages are missing.
+        """Refuse where noise or encryption is asked for and its packages are missing.
 
         Raises:
-          ImportError: dp-accounting is not installed.
+          ImportError: one is not installed; the message says which.
         """
+        if self.encryption is not None:
+            self.encryption.check_package()
         if self.privacy or self.evaluation_privacy:
             import secagg.dp  # noqa: F401  # whoever adds no noise does without its packages
 
@@ -191,6 +212,15 @@ class Agreement:
             Roles(self.names, (SERVER,), (SERVER,)), identities, coder.length, coder.ring, parameters
         )
         return SumInSession(terms, session), coder
+
+    def encrypted(self, where: SumInSession, coder: Coder, encryption: Encryption) -> EncryptedTerms:
+        """Return what is agreed on for a sum under encryption.
+
+        Raises:
+          TooFewPartiesError: the key holder does not take part.
+        """
+        least = where.terms.parameters.min_clients
+        return EncryptedTerms(encryption, self.names, coder.ring, coder.length, least, where.context)
 
     def _session(self) -> bytes:
         # Every honest client's fresh number is in it: no session comes again, whatever the server does.

@@ -158,6 +158,29 @@ class WeightedCoder:
         """Return what `to_vector` made of an update as a vector in the ring; see `Coder`."""
         values, weight = self._values(vector)
         arrays, metrics = values[: len(self._layout.arrays)], values[len(self._layout.arrays) :]
+        misfits = self._misfits_of(values, weight)
+        out = np.empty(self.length, self.ring.dtype)
+        out[self._body :] = misfits.reshape(-1)
+        if misfits.any():
+            out[: self._body] = system_stream().ring(self._body, self.ring.bits)
+            return out
+        numbers = [float(number) for value in metrics for number in value.reshape(-1)]
+        signed = np.empty(self._body, np.int64)
+        start = 0
+        if self._arrays is not None:
+            start = self._arrays.length
+            signed[:start], _ = self._arrays.encode(arrays, weight)  # all within their clips
+        signed[start:-1] = self._metrics.encode(numbers, weight)
+        signed[-1] = weight
+        out[: self._body] = self.ring.from_signed(signed)
+        return out
+
+    def fits(self, vector: NDArray[Any]) -> bool:
+        """Whether an update is within what the encoding holds; the log says where it is not."""
+        return not self._misfits_of(*self._values(vector)).any()
+
+    def _misfits_of(self, values: list[NDArray[Any]], weight: int) -> NDArray[np.int64]:
+        arrays, metrics = values[: len(self._layout.arrays)], values[len(self._layout.arrays) :]
         sizes = [_largest(value) for value in arrays]
         misfits = np.zeros((len(self._bounded), _CLASSES), np.int64)
         found = zip(
@@ -177,21 +200,7 @@ class WeightedCoder:
                     most,
                     2.0 ** math.ceil(math.log2(size)),
                 )
-        out = np.empty(self.length, self.ring.dtype)
-        out[self._body :] = misfits.reshape(-1)
-        if misfits.any():
-            out[: self._body] = system_stream().ring(self._body, self.ring.bits)
-            return out
-        numbers = [float(number) for value in metrics for number in value.reshape(-1)]
-        signed = np.empty(self._body, np.int64)
-        start = 0
-        if self._arrays is not None:
-            start = self._arrays.length
-            signed[:start], _ = self._arrays.encode(arrays, weight)  # all within their clips
-        signed[start:-1] = self._metrics.encode(numbers, weight)
-        signed[-1] = weight
-        out[: self._body] = self.ring.from_signed(signed)
-        return out
+        return misfits
 
     def decode(
         self,

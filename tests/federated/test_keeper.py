@@ -2,74 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from played_rounds import NAMES, SENT, Played
 from secagg.errors import BudgetError, RemoteProtocolError, SecaggError, UsageError
 from secagg.federated import Encoding, OwnNode, Privacy, Protection, make_identities, new_budget
 from secagg.federated.keeper import Keeper
 from secagg.federated.replies import DIFFERENCE, digest_of, made_anew
 from secagg.federated.settings import encoding_from, protection_from
 from secagg.federated.sum_server import SumServer
-
-NAMES = tuple("abcde")
-SENT = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "steps": np.array([100])}
-PROTECTION = Protection(max_corrupt=0.2, max_dropout=0.4)
-
-
-class Played:
-    """A server and its nodes; `lost` says at which step a node stops answering."""
-
-    def __init__(
-        self, folder: Path, protection: Protection = PROTECTION, encoding: Encoding | None = None
-    ) -> None:
-        if not (folder / "peers.toml").exists():
-            make_identities(folder, NAMES)
-        self.folder, self.protection = folder, protection
-        self.server = SumServer(folder / "peers.toml", protection, encoding)
-        self.keepers = {name: self.keeper(name) for name in NAMES}
-        self.frames: list[bytes] = []
-
-    def keeper(self, name: str) -> Keeper:
-        return Keeper(OwnNode.load(self.folder / f"{name}.key", self.folder / "peers.toml"), self.protection)
-
-    def update(self, name: str) -> dict[str, Any]:
-        rng = np.random.default_rng(ord(name))
-        return {
-            "w": (SENT["w"] + rng.normal(size=(2, 3))).astype(np.float32),
-            "steps": SENT["steps"] + ord(name),
-        }
-
-    def round(self, lost: Mapping[str, str] = {}, *, kind: str = "train", run: int = 3, **keep: Any) -> Any:
-        digest = digest_of("task", SENT)
-        self.server.begin(run, kind, SENT, task_digest=digest)
-        for number, (name, keeper) in enumerate(self.keepers.items()):
-            keeper.invite(run, kind, self.server.frame, SENT, task_digest=digest)
-            if lost.get(name) == "task":
-                continue
-            arrays = self.update(name) if kind == "train" else {}
-            ready = keeper.keep(arrays, number + 1, {"loss": float(number)}, **keep)
-            self.frames.append(ready)
-            assert self.server.take(f"at {name}", ready)
-
-        def ask(step: str, frames: Mapping[str, bytes]) -> Iterator[tuple[str, bytes | RemoteProtocolError]]:
-            for address, frame in frames.items():
-                name = address.removeprefix("at ")
-                if lost.get(name) == step:
-                    continue
-                try:
-                    answer = self.keepers[name].answer(step, frame)
-                except SecaggError as error:
-                    yield address, RemoteProtocolError(error.for_peers(), peer=address)
-                    continue
-                self.frames.append(answer)
-                yield address, answer
-
-        return self.server.finish(1, ask)
 
 
 def mean(played: Played, names: str, key: str) -> Any:

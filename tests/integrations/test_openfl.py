@@ -118,6 +118,12 @@ def test_sums_are_weighted_means_and_weights_are_not_told(by_hand: dict[str, Any
     assert found["sizes"] == [-1, 10]  # outside, and inside the training
 
 
+def test_two_sums_under_a_nodes_key_follow_each_other(by_hand: dict[str, Any]) -> None:
+    found = by_hand["encrypted"]
+    assert found["model"] == pytest.approx([i + 2 * 55 / 15 for i in range(4)], abs=4e-6)
+    assert found["contributors"] == NAMES
+
+
 def test_the_model_is_fetched_where_a_task_may_come_and_own_tensors_stay(by_hand: dict[str, Any]) -> None:
     assert by_hand["plain"]["shown"] == [["secagg", "w"], ["secagg"]]
     assert by_hand["plain"]["kept"] == ["own"]

@@ -45,6 +45,7 @@ except ImportError:
     raise ImportError('this needs Flower: pip install "secagg[flower]"') from None
 
 from secagg.federated.budget import new_budget
+from secagg.federated.encrypted import Encryption
 from secagg.federated.identities import load_identity, load_peers, make_identities, new_identity, save_peers
 from secagg.federated.round import SumReport
 from secagg.federated.terms import Protection
@@ -55,6 +56,7 @@ from secagg.updates.privacy import Privacy
 
 __all__ = [
     "Encoding",
+    "Encryption",
     "Privacy",
     "Protection",
     "SecureAggregation",

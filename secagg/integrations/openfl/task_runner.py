@@ -11,7 +11,7 @@ from openfl.utilities import TensorKey
 
 from secagg.errors import SecaggError, UsageError
 from secagg.federated.keeper import Keeper
-from secagg.federated.messages import TASK, UNMASK
+from secagg.federated.messages import DECRYPT, TASK, UNMASK
 from secagg.federated.node import OwnNode
 from secagg.federated.replies import whole_weight
 from secagg.federated.settings import protection_from
@@ -97,7 +97,7 @@ class SecureTaskRunner:
             _log.error("protected sum: %s", error)
             answer = b""
         # In between the model stays as it is, and need not be fetched.
-        self._expects_task = not answer or step == UNMASK
+        self._expects_task = not answer or step in (UNMASK, DECRYPT)
         tensors: Tensors = {_trained(messages.FRAMES, col_name, round_num): messages.to_tensor(answer)}
         tensors |= {_trained(name, col_name, round_num): np.zeros(1, np.float32) for name in self._names}
         local = {key._replace(round_number=round_num + 1): value for key, value in self._local.items()}

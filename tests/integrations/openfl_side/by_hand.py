@@ -17,6 +17,7 @@ from secagg.wire import to_bytes
 
 KEYS = sys.argv[1]
 PEERS = f"{KEYS}/peers.toml"
+ENCRYPTED = {"max_corrupt": 0.2, "max_dropout": 0.2, "encryption": {"key_holder": "col2"}}
 MODEL = {"w": np.arange(4, dtype=np.float32)}
 
 
@@ -124,6 +125,7 @@ def main():
         "garbage": played(7, garbage),
         "another protection": played(7, col2=runner("col2", {**PROTECTION, "threat_model": "semi-honest"})),
         "no part of the model": played(7, col3=runner("col3", extra=("momentum",))),
+        "encrypted": played(9, server=summing(ENCRYPTED), **{n: runner(n, ENCRYPTED) for n in NAMES}),
         "too early": played(7, order=("w", m.FRAMES)),
         "another task": refused(
             lambda: runner("col1").get_required_tensorkeys_for_function("train_task"), UsageError
