@@ -145,6 +145,7 @@ def test_a_unit_gives_a_service_nothing_that_it_does_not_need(name: str) -> None
     assert service["Environment"].removeprefix("SECAGG_HOME=") == "/var/lib/" + service["StateDirectory"]
 
 
+@pytest.mark.slow
 def test_the_try_out_sets_itself_up_and_its_job_is_that_of_its_services(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,6 +28,7 @@ def cited(text: str) -> set[str]:
     return {tag for inside in BRACKETS.findall(text) for tag in TAG.findall(inside)}
 
 
+@functools.cache
 def prose(path: Path) -> str:
     """Return a module's docstrings and comments."""
     source = path.read_text("utf-8")

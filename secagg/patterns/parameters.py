@@ -8,6 +8,9 @@ number of units in every currency.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
@@ -27,9 +30,10 @@ def in_job_file(name: str) -> str:
     return name.removesuffix("_cents").replace("_cents_", "_amount_")
 
 
-def parameter_fields(kind: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+@functools.lru_cache(maxsize=256)  # msgspec evaluates annotations anew each time, and each job asks often
+def parameter_fields(kind: type[msgspec.Struct]) -> Mapping[str, msgspec.structs.FieldInfo]:
     """Return the parameters by what a job file calls them."""
-    return {in_job_file(field.name): field for field in msgspec.structs.fields(kind)}
+    return MappingProxyType({in_job_file(field.name): field for field in msgspec.structs.fields(kind)})
 
 
 def shown_parameters(parameters: msgspec.Struct, *, decimals: int = DECIMALS) -> dict[str, str]:

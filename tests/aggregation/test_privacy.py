@@ -217,6 +217,7 @@ def test_many_weighted_means_average_to_the_exact_one(seeded: Callable[[int], No
     assert np.max(np.abs(np.mean(values, axis=0) - expected)) < 5 * deviation / math.sqrt(runs)
 
 
+@pytest.mark.slow
 def test_noise_is_fresh_in_every_call() -> None:
     first, second = (secagg.sum(np.zeros((4, 2000)), privacy=USUAL).value for _ in range(2))
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.15

@@ -556,6 +556,7 @@ def test_what_cannot_be_written_in_the_end_is_written_elsewhere_and_named(
     assert table.read_text().splitlines()[1] == '"\'@anna",2,11000.50'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "step"), [(InputTables, "in_own_spelling"), (Output, "keep")])
 def test_a_signal_between_the_end_of_a_run_and_that_of_writing_loses_no_result(
     capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type, step: str

@@ -101,6 +101,7 @@ def test_everything_right_here_passes(preflight) -> None:
     assert "FAILED" not in shown.text
 
 
+@pytest.mark.slow
 def test_what_is_wrong_here_is_told_with_what_to_do(preflight, folder: Path, keys: Path, monkeypatch) -> None:
     assert "the job has another certificate of south" in preflight("--alone", identity=keys / "new").line(
         "FAILED   here: certificate:"
@@ -126,6 +127,7 @@ def test_what_is_wrong_here_is_told_with_what_to_do(preflight, folder: Path, key
     assert any("takes no files: File too large; make room" in one["said"] for one in failed)
 
 
+@pytest.mark.slow
 def test_what_the_folder_does_not_allow_is_told_by_the_name_of_its_gate(
     preflight, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

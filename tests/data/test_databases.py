@@ -86,6 +86,7 @@ def whole_text(error: BaseException) -> str:
     return "\n".join(seen)
 
 
+@pytest.mark.slow
 def test_a_table_of_postgresql_reads_as_the_same_table_in_a_file(bank: Postgres, tmp_path: Path) -> None:
     bank.execute(
         "INSERT INTO ledger.t SELECT i, 'DE' || i % 3, 'S' || i, (i * 1.25)::numeric(18,3), "
@@ -247,6 +248,7 @@ def test_a_password_in_a_source_file_is_refused_and_not_shown(tmp_path: Path, pa
     assert "hunter2" not in whole_text(refused.value)
 
 
+@pytest.mark.slow
 def test_a_database_that_goes_away_while_it_is_read_is_told_so(
     postgres: Postgres, bank: Postgres, tmp_path: Path
 ) -> None:
@@ -266,6 +268,7 @@ def test_a_database_that_goes_away_while_it_is_read_is_told_so(
     assert not any(part in whole_text(refused.value) for part in (PASSWORD, "127.0.0.1", "4711"))
 
 
+@pytest.mark.slow
 def test_all_tables_of_a_run_are_read_in_one_state_of_the_database(bank: Postgres, tmp_path: Path) -> None:
     bank.execute("INSERT INTO ledger.t VALUES (1, 'b', 's', 1, now())")
     table = declared(tmp_path, bank.url(), 'table = "ledger.t"')
@@ -287,6 +290,7 @@ def test_a_query_that_writes_is_refused_by_the_database(bank: Postgres, tmp_path
     assert len(read_transfers(declared(tmp_path, bank.url(), 'table = "ledger.t"'))) == 1
 
 
+@pytest.mark.slow
 def test_a_table_of_sqlite_has_the_types_of_its_values(tmp_path: Path) -> None:
     pytest.importorskip("sqlalchemy")
     path = tmp_path / "bank.sqlite"
@@ -311,6 +315,7 @@ def test_a_table_of_sqlite_has_the_types_of_its_values(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_a_table_of_a_duckdb_file_is_read_without_changing_it(tmp_path: Path) -> None:
     path = tmp_path / "lake.duckdb"
     with duckdb.connect(str(path)) as connection:
@@ -447,6 +452,7 @@ def test_a_database_on_another_machine_is_asked_for_tls(
     assert "sslmode" not in given
 
 
+@pytest.mark.slow
 def test_a_job_of_a_query_reads_each_of_its_tables_in_one_state(bank: Postgres, tmp_path: Path) -> None:
     (tmp_path / "query.sql").write_text(
         "SELECT p.kind, count(*) AS n FROM moves m JOIN people p ON m.who = p.id GROUP BY p.kind"
@@ -522,6 +528,7 @@ def test_rows_come_in_batches_that_bound_the_memory(bank: Postgres, tmp_path: Pa
     assert (many - few) / 50_000 < 500
 
 
+@pytest.mark.slow
 def test_a_job_reads_its_tables_from_the_source_file_and_records_no_address(
     bank: Postgres, tmp_path: Path
 ) -> None:

@@ -436,6 +436,7 @@ def test_what_looks_wrong_is_warned_of_without_a_value(deposits, customers, says
     assert customers[0] not in warning
 
 
+@pytest.mark.slow
 def test_what_looks_right_is_not_warned_of(deposits):
     for customers in (
         [f"{i:06}" for i in range(0, 1_000_000, 997)],

@@ -282,6 +282,7 @@ def _zipped(*names: str, text: bytes) -> bytes:
     return packed.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
 def test_packed_files_read_as_the_files_in_them_and_bad_rows_keep_their_lines(put, encoding: str) -> None:
     text = "customer,amount,time\nMüller,1,1\nb,x,2\n".encode(encoding)

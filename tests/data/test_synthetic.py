@@ -144,6 +144,7 @@ def test_every_row_lies_in_the_window_and_in_time_order(made):
             assert own.time.is_monotonic_increasing
 
 
+@pytest.mark.slow
 def test_row_counts_are_those_asked_for(tmp_path):
     truth = synthetic.make(tmp_path, rows=3000, deposits=700, collectors=5, lookalikes=0, rings=3)
     assert len(transfers(tmp_path, truth)) == truth.transfers == 3000

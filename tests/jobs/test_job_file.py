@@ -426,6 +426,7 @@ def test_parameters_are_in_the_currencys_smallest_unit(decimals: int, text: str,
         read_parameters(STRUCTURING, {"limit": Decimal(1).scaleb(-decimals - 1)}, decimals=decimals)
 
 
+@pytest.mark.slow
 def test_every_pattern_reads_back_the_parameters_that_it_shows() -> None:
     for pattern in (find(name).pattern for name in names()):
         shown = shown_parameters(pattern.Parameters())

@@ -91,6 +91,7 @@ def test_a_run_that_a_crash_ends_anywhere_goes_on_to_the_same_answer(
     assert {"new", "shuffle"} <= reached or victim == "bank_c"
 
 
+@pytest.mark.slow
 def test_a_run_may_be_interrupted_again_and_again(tmp_path: Path) -> None:
     run = interrupted(tmp_path)
     sent = messages_of(COMPUTE)["bank_a"]
@@ -103,6 +104,7 @@ def test_a_run_may_be_interrupted_again_and_again(tmp_path: Path) -> None:
     assert decision.resumed == 4
 
 
+@pytest.mark.slow
 def test_a_run_that_begins_again_reads_its_data_anew_and_one_from_a_checkpoint_does_not(
     tmp_path: Path,
 ) -> None:
@@ -122,6 +124,7 @@ def test_a_run_that_begins_again_reads_its_data_anew_and_one_from_a_checkpoint_d
     assert seen == {False, True}
 
 
+@pytest.mark.slow
 def test_what_was_opened_is_opened_again_as_it_was_or_not_at_all(tmp_path: Path) -> None:
     """After an opening began, a party that claims to have lost its checkpoint ends the run."""
     run = interrupted(tmp_path)
@@ -157,6 +160,7 @@ def alter(folder: Path, how: str, other: Path) -> None:
         path.write_bytes(bytes(content))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["a bit", "its end", "its header", "another party's"])
 def test_a_checkpoint_that_is_not_what_the_party_kept_is_passed_over(
     tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture
@@ -244,6 +248,7 @@ def test_a_run_goes_on_no_more_often_than_allowed(tmp_path: Path) -> None:
     assert run.checkpoints("bank_a").lines()  # by its own count alone does a party delete
 
 
+@pytest.mark.slow
 def test_a_peer_s_claims_about_its_notes_delete_nobody_else_s_checkpoints(tmp_path: Path) -> None:
     run = interrupted(tmp_path)
     run.start(crash("bank_a", messages_of(COMPUTE)["bank_a"] // 2))
@@ -294,6 +299,7 @@ def test_no_name_or_amount_stands_in_a_checkpoint(tmp_path: Path) -> None:
         assert not [name for name in names if name in content]
 
 
+@pytest.mark.slow
 def test_a_pattern_that_keeps_no_checkpoints_never_runs_twice_under_one_approval(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

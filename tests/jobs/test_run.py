@@ -386,6 +386,7 @@ def run_all(calls: dict[str, Callable[[], Any]]) -> dict[str, Any]:
         return {name: f.exception(timeout=240) or f.result() for name, f in futures.items()}
 
 
+@pytest.mark.slow
 def test_a_run_over_tls_leaves_results_and_records(tmp_path: Path) -> None:
     job, identities = settle(make_job("collectors", "two banks and an outsider compute"))
     tables = make_tables(job, (300, 200))

@@ -110,6 +110,7 @@ def cause(errors: Mapping[str, BaseException]) -> str:
     return " / ".join(map(str, first))
 
 
+@pytest.mark.slow
 def test_an_approved_job_runs_as_often_as_was_agreed_and_no_more(members: Members) -> None:
     job = approved(members)
     assert run(members, job) == {}
@@ -131,6 +132,7 @@ def test_a_job_that_nobody_or_too_few_approved_is_refused_and_says_who_is_missin
     assert "or of this one before it was changed" in changed.__notes__[0]
 
 
+@pytest.mark.slow
 def test_the_author_is_not_enough_alone_whatever_the_policy_says(members: Members) -> None:
     for name in ("north", "south"):
         members.set_policy(name, Needed(template=1, run=1))
@@ -180,6 +182,7 @@ def test_a_job_whose_time_is_over_or_has_not_come_is_refused(members: Members) -
         members.approve(over, "north", "anna")
 
 
+@pytest.mark.slow
 def test_a_template_is_approved_once_and_each_run_within_it_by_one_person(members: Members) -> None:
     job = approved(members, TEXT + VARY)
     assert "approvals of a run with these values lack" in cause(run(members, job))
@@ -197,6 +200,7 @@ def test_a_template_is_approved_once_and_each_run_within_it_by_one_person(member
     assert "approvals of it lack" in cause(run(members, wider))
 
 
+@pytest.mark.slow
 def test_a_run_takes_place_as_often_as_its_approval_says(members: Members) -> None:
     job = approved(members, TEXT + VARY)
     members.approve(job, "south", "carl", kind=RUN, times=2)
@@ -311,6 +315,7 @@ def test_a_policy_that_the_others_do_not_know_is_refused_with_what_to_do(members
     assert "names other approvers than north's member file" in cause(run(members, job))
 
 
+@pytest.mark.slow
 def test_a_removed_member_a_wrong_and_a_rotated_certificate(members: Members) -> None:
     job = approved(members)
     before = members.identity("west")
@@ -389,6 +394,7 @@ def test_a_run_with_other_values_does_not_go_on_as_one_that_was_counted(members:
         counting.check_goes_on(home, members.job(TEXT.replace("limit = 1000", "limit = 1001")), first)
 
 
+@pytest.mark.slow
 def test_a_restored_folder_gives_no_run_back(members: Members) -> None:
     job = approved(members)
     assert run(members, job) == {}

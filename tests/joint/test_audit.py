@@ -348,6 +348,7 @@ def test_a_malformed_statement_names_its_peer(statement: bytes) -> None:
         decoded(statement, "south")
 
 
+@pytest.mark.slow
 def test_a_log_cut_restored_or_begun_anew_ends_the_next_run_before_anything_is_shared(
     two_runs: Parties, tmp_path: Path
 ) -> None:

@@ -39,6 +39,7 @@ def certificate(parties: Parties, name: str) -> Path:
     return parties.home(name).keys / f"{name}.crt"
 
 
+@pytest.mark.slow
 def test_a_log_is_verified_compared_and_exported(
     parties: Parties, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,6 +71,7 @@ def test_a_log_is_verified_compared_and_exported(
     assert Ended(capsys, "audit", "export", "--out", bundle).status == 2
 
 
+@pytest.mark.slow
 def test_a_changed_log_and_logs_that_differ_end_with_status_1(
     parties: Parties, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,6 +88,7 @@ def test_a_changed_log_and_logs_that_differ_end_with_status_1(
     assert "bank_b's log does not have this run" in ended.err
 
 
+@pytest.mark.slow
 def test_letting_a_peers_log_begin_anew_stands_in_ones_own_log(
     parties: Parties, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +100,7 @@ def test_letting_a_peers_log_begin_anew_stands_in_ones_own_log(
     assert "knows of no log of 'stranger'" in ended.err
 
 
+@pytest.mark.slow
 def test_verify_finds_a_record_that_its_own_party_signed_again(
     parties: Parties, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -126,6 +130,7 @@ def test_verify_finds_a_record_that_its_own_party_signed_again(
     )
 
 
+@pytest.mark.slow
 def test_verify_finds_a_result_that_its_own_party_made_up_and_signed_again(
     parties: Parties, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -475,6 +475,7 @@ def test_a_budget_for_all_data_sets_counts_a_release_once_and_all_budgets_must_h
     assert ROSTER[2] == "west"
 
 
+@pytest.mark.slow
 def test_the_commands_set_show_and_log_budgets(
     homes: dict[str, Home], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,6 +118,7 @@ def test_a_list_that_does_not_know_the_jobs_spelling_refuses_the_run(homes: dict
     assert admitted(home, ["111222333", "123456782", "999999990"], **national) == ["999999990"]
 
 
+@pytest.mark.slow
 def test_files_and_queries_are_read_anew_by_each_run_and_refuse_it_where_they_cannot_be(
     homes: dict[str, Home], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +269,7 @@ class _Unguarded(ConsentGate):
         return []
 
 
+@pytest.mark.slow
 def test_a_second_run_on_nearly_the_same_persons_is_refused_and_a_different_one_is_not(
     homes: dict[str, Home],
 ) -> None:
@@ -297,6 +299,7 @@ def test_others_are_told_that_the_guard_refused_and_not_how_many_differ(homes: d
     assert "differ" not in str(errors["west"])
 
 
+@pytest.mark.slow
 def test_the_same_job_on_the_same_rows_in_another_order_runs_again_unless_it_adds_noise(
     homes: dict[str, Home],
 ) -> None:
@@ -576,6 +579,7 @@ def test_differences_are_exact_and_two_owners_cannot_compare_theirs() -> None:
 # Absence.
 
 
+@pytest.mark.slow
 def test_somebody_who_was_not_there_is_shown_to_be_absent_and_somebody_who_was_cannot_be() -> None:
     columns = ["deposits.customer", "deposits.payer"]
     cells = Cells.of(b"s" * 32, [(column, text) for column in columns for text in PEOPLE])
@@ -619,6 +623,7 @@ def test_a_marked_cell_cannot_be_opened_as_unmarked() -> None:
         check_absence(lying.absence({"t.c": "a"}), cells.root(), {"t.c": "a"})
 
 
+@pytest.mark.slow
 def test_which_of_the_free_cells_is_opened_does_not_tell_that_others_are_marked() -> None:
     from secagg.joint.consent.absence import _cells
 
@@ -634,6 +639,7 @@ def test_which_of_the_free_cells_is_opened_does_not_tell_that_others_are_marked(
     assert firsts < 10
 
 
+@pytest.mark.slow
 def test_absence_can_be_shown_for_nearly_everybody_even_when_the_filter_is_full() -> None:
     cells = Cells.of(b"s" * 32, [("t.c", str(i)) for i in range(1024)])
     assert cells.root().room == 1024
@@ -648,6 +654,7 @@ def test_absence_can_be_shown_for_nearly_everybody_even_when_the_filter_is_full(
 # The commands.
 
 
+@pytest.mark.slow
 def test_the_commands_keep_a_person_out_and_show_to_others_that_it_was_not_there(
     homes: dict[str, Home],
     capsys: pytest.CaptureFixture[str],

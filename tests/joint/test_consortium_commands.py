@@ -23,6 +23,7 @@ class Typed:
         self.status, self.out, self.err = end.value.code, captured.out, captured.err
 
 
+@pytest.mark.slow
 def test_an_organisation_keeps_its_consortium_and_its_approvers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

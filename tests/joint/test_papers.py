@@ -81,6 +81,7 @@ def test_the_register_has_each_run_of_the_log_once(parties: Parties) -> None:
     assert [tuple(line) for line in table] == [row.cells for row in rows]
 
 
+@pytest.mark.slow
 def test_the_commands_write_and_print_them(
     parties: Parties, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -412,6 +412,7 @@ def test_what_a_partys_own_gates_left_out_is_told_to_it_alone(parties: Parties, 
 # The command.
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_page_once_and_ends_with_1_where_a_check_fails(
     parties: Parties, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -316,6 +316,7 @@ def test_a_run_that_had_ended_while_nobody_looked_is_done_and_another_one_goes_o
         assert supervisor.states.all()[0].state is becomes
 
 
+@pytest.mark.slow
 def test_a_wrong_password_and_a_job_that_changed_meanwhile_approve_nothing(
     client: Client, members: Members, supervisor: Supervisor, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> Members:
     return Members.made(tmp_path_factory.mktemp("members"), ("east", "north", "south", "west"))
 
 
+@pytest.mark.slow
 def test_a_template_of_each_pattern_is_a_job_of_the_consortiums_members_or_says_what_to_decide_first(
     members: Members,
 ) -> None:

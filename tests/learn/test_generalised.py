@@ -270,6 +270,7 @@ def test_three_parties_fit_a_logistic_regression():
     assert np.allclose(values[2], expected, rtol=0, atol=2.0**-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["logistic", "poisson"])
 def test_rows_that_do_not_count_change_nothing(kind):
     rng = np.random.default_rng(5)

@@ -69,6 +69,7 @@ def test_a_module_of_torch_gives_what_torch_gives():
     assert np.allclose(opened(model, X, shared=True), expected, rtol=0, atol=2.0**-12)
 
 
+@pytest.mark.slow
 def test_linear_models_whose_owner_keeps_the_coefficients_classify_rows_of_another():
     x, y = datasets.load_iris(return_X_y=True)
     fitted = linear_model.LogisticRegression(max_iter=1000).fit(x, y)

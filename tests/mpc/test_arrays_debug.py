@@ -53,6 +53,7 @@ def test_a_program_within_its_bounds_runs_as_it_does_without():
     assert np.allclose(got, np.where(values > 1, values * values, values / 3).sum(0), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_elementary_functions_agree_with_their_twins_at_every_step():
     values = np.array([0.0, 2.0**-16, 0.75, 3.0, 40000.0])
     functions: list[Callable[..., Any]] = [mpc.reciprocal, np.sqrt, mpc.rsqrt, np.log, mpc.sigmoid]

@@ -187,6 +187,7 @@ def test_nothing_wraps_on_a_real_engine_at_the_ends_of_the_ranges(f):
     assert (np.abs(grown - true) <= ulp + 2.0**-19 * true).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("computing", [THREE, (*THREE, "dora")], ids=len)
 def test_three_and_four_parties_compute_them_within_a_unit_more(computing):
     x = np.array([0.75, 3.0, 100.0])

@@ -34,6 +34,7 @@ def simulated(program):
     return run.values(), list(run.ledgers.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_hundred_operations_cost_the_rounds_and_messages_of_one(name):
     operation = OPERATIONS[name]

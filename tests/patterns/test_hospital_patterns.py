@@ -65,6 +65,7 @@ def test_curves_of_all_hospitals_are_told_at_the_agreed_times_where_enough_are_a
     assert all(low < s < high for _, _, s, low, high in rows)
 
 
+@pytest.mark.slow
 def test_the_log_rank_test_of_all_hospitals():
     ((statistic, degrees, p),) = compared(LOGRANK, LOGRANK.Parameters(arms=ARMS, last_time=52), TABLES)
     assert degrees == 1
@@ -243,6 +244,7 @@ def test_a_patient_in_the_tables_of_two_hospitals_counts_once_in_a_cross_table_i
         CROSSTAB.local(few, tables["oak"])
 
 
+@pytest.mark.slow
 def test_small_cells_are_not_told_and_then_neither_is_a_test():
     cells = compared(CROSSTAB, CROSSTAB.Parameters(min_patients=20), facts())
     assert 0 < len(cells) < 4
@@ -375,6 +377,7 @@ def test_a_measurement_by_group_is_described_where_groups_are_large_enough():
         DESCRIBE.local(parameters, tables["elm"])
 
 
+@pytest.mark.slow
 def test_correlations_of_all_hospitals():
     names = ("age", "prio", "flat")
     x = ROSSI[["age", "prio", "fin"]].to_numpy(float)
@@ -393,6 +396,7 @@ def test_correlations_of_all_hospitals():
     assert compared(CORRELATION, CORRELATION.Parameters(names, (0, 0, 0), (60, 30, 1), 1000), tables) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("together", [0.9, 0.4])
 def test_whether_two_markers_occur_together_is_told_and_nothing_else(together):
     first = RNG.random(len(AGE)) < 0.4
@@ -448,6 +452,7 @@ def test_the_variants_that_go_with_a_trait():
         )
 
 
+@pytest.mark.slow
 def test_what_is_not_told_is_zero_when_it_is_opened(monkeypatch):
     """Hiding it behind the opening would be too late: a recipient reads what was opened."""
     opened = {}
@@ -497,6 +502,7 @@ def with_genotypes(outcome, age, dosages, names):
     return tables
 
 
+@pytest.mark.slow
 def test_variants_of_an_outcome_are_ranked_by_the_score_test_of_logistic_regression():
     rng = np.random.default_rng(8)
     names = ("rs1", "rs2", "rs3", "rs4")

@@ -35,6 +35,7 @@ def tables():
     return {name: table(rows) for name, rows in examples.people(7, 18, 12).items()}
 
 
+@pytest.mark.slow
 def test_who_is_linked_on_shares_is_who_is_in_the_clear_at_the_declared_cost(tables):
     parameters = Comparison(blocks=4, block_size=14, block_on=("month",), threshold_percent=70)
     terms = terms_of(NAMES, COMPUTING)

@@ -86,6 +86,7 @@ def uses(rng, rows):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("computing", [("a", "b", "c"), ("a", "x", "y"), ("w", "x", "y", "z")])
 def test_inside_and_outside_of_both_engines_each_is_told_about_its_own_rows(computing):
     rng = np.random.default_rng(5)
@@ -131,6 +132,7 @@ def test_more_rows_than_agreed_are_refused_before_anything_is_sent():
         VELOCITY.prepare(VELOCITY.Parameters(), terms, uses(np.random.default_rng(1), 4)).check()
 
 
+@pytest.mark.slow
 def test_the_declared_cost_is_near_the_measured_one():
     rng = np.random.default_rng(8)
     tables = {name: uses(rng, 50) for name in BANKS}

@@ -64,6 +64,7 @@ def test_a_run_tells_what_the_lists_in_the_clear_give_and_costs_what_is_declared
     assert max(c.rounds for c in costs.values()) == declared.rounds
 
 
+@pytest.mark.slow
 def test_oblivious_transfers_tell_the_same_at_the_declared_cost(tables):
     pattern, agreed = PRIVATE_INTERSECTION, terms(pattern=PRIVATE_INTERSECTION, pad_rows_to=16)
     parameters = pattern.Parameters(by="oblivious-transfer")

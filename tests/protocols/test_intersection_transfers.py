@@ -222,6 +222,7 @@ def test_lists_that_were_not_announced_are_refused():
             raise simulate(running(Sides(LENGTHS, BOTH), a=own)).errors["a"]
 
 
+@pytest.mark.slow
 def test_an_altered_side_reads_the_others_list(monkeypatch):
     """Not a promise but its absence: docs/two-organisations.md tells of it, and a mend has to change both."""
     kept: dict[str, Any] = {}

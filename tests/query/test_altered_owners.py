@@ -77,6 +77,7 @@ def told(query, bounds, amounts, liar, receivers, columns=COLUMNS, only=""):
     return results[receivers[0]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", [BY_CITY, BY_CUSTOMER, OF_CUSTOMERS, IN_CASES])
 def test_a_receiver_s_made_up_counts_fill_no_group_of_others(query):
     amounts = {"north": [1, 2], "south": [3], "west": [4] * 6}
@@ -87,6 +88,7 @@ def test_a_receiver_s_made_up_counts_fill_no_group_of_others(query):
     assert len(told(query, three, amounts, None, ("west",), columns)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("query", [BY_CITY, SIGNED])
 def test_a_receiver_s_made_up_sizes_hide_no_dominance_of_others(query):
     amounts = {"north": [90, 2, 2], "south": [3, 3], "west": [50] * 3}
@@ -98,6 +100,7 @@ def test_a_receiver_s_made_up_sizes_hide_no_dominance_of_others(query):
         assert len(told(query, bounds, amounts, liar, ("west",), columns)) == rows
 
 
+@pytest.mark.slow
 def test_an_owner_that_receives_nothing_gives_no_size_that_its_numbers_have_not():
     amounts = {"north": [90, 2, 2], "south": [3, 3], "west": []}
     columns = COLUMNS.replace("amount = {", "amount = {arithmetic = true, ").replace(

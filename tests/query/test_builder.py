@@ -11,6 +11,7 @@ from secagg.query.evaluator import rows_of
 ibis = pytest.importorskip("ibis", reason="the extra ibis is not installed")
 
 
+@pytest.mark.slow
 def test_ibis_expressions_give_the_plans_of_their_sql() -> None:
     from secagg.query.builder import plan_of, tables
 

@@ -26,6 +26,7 @@ def held_by(organisation):
     return {"payments": columns | {"city": ["a", "b"], "kind": ["x", "x"]}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("query", "rules", "receivers"),
     [
@@ -113,6 +114,7 @@ def test_the_command_shows_no_escape_sequence_of_a_query(capsys):
     assert "No rules are applied: nothing is suppressed" in out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_files")
 def test_the_command_shows_that_owners_are_told_about_their_own_identifiers(capsys):
     Path("query.sql").write_text("SELECT who, sum(amount) AS s FROM payments GROUP BY who")

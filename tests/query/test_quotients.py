@@ -14,6 +14,7 @@ from secagg.query.quotients import quotient
 NAMES = ("ada", "bob", "cleo")
 
 
+@pytest.mark.slow
 def test_a_quotient_is_rounded_towards_zero_in_its_last_bit():
     top, most = (1 << 62) - 1, (1 << 57) - 1
     numerators = np.array([7, -7, 7, -7, 0, top, -top, 1, 123456789])

@@ -34,6 +34,7 @@ BY_CITY = "SELECT city, COUNT(*) AS n, SUM(amount) AS s FROM payments GROUP BY c
 BY_KIND = "SELECT kind, SUM(amount) AS s FROM payments GROUP BY kind"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("query", "bounds", "told"),
     [

@@ -154,6 +154,7 @@ def test_a_curve_with_its_variance_tells_how_many_were_at_risk():
     assert round(float(h / (g * (1 - h)))) == at_risk[21] == (WEEK >= 21).sum()
 
 
+@pytest.mark.slow
 def test_cox_s_model_with_efron_s_ties_is_lifelines():
     (coef, errors, last_step, rank, converged), x, week, arrest = fitted("efron")
     frame = pd.DataFrame(x).assign(week=week, arrest=arrest)
@@ -166,6 +167,7 @@ def test_cox_s_model_with_efron_s_ties_is_lifelines():
     assert not fitted("efron", iterations=2)[0][-1]
 
 
+@pytest.mark.slow
 def test_rows_that_do_not_count_change_nothing_in_cox_s_model_with_breslow_s_ties():
     valid = np.arange(len(ROWS)) % 3 > 0
     (coef, errors, *_), x, week, arrest = fitted("breslow", valid, iterations=8)

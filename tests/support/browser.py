@@ -29,14 +29,14 @@ _FLAGS = (
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Return a selenium driver of Chromium, of desktop size; what a test changes of it, it changes back."""
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Return a selenium driver of Chromium, of desktop size."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium drives the browser")
-    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or chromedriver is None:
+    program, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or chromedriver is None:
         pytest.skip("there is no chromium or no chromedriver; apt-get install chromium chromium-driver")
     options = webdriver.ChromeOptions()
-    options.binary_location = chromium
+    options.binary_location = program
     for flag in (*_FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
         options.add_argument(flag)
     # Console messages, such as what the page's policy refused, are kept for tests to read.
@@ -48,6 +48,13 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield driver
     finally:
         driver.quit()
+
+
+@pytest.fixture
+def browser(chromium: Any) -> Iterator[Any]:
+    """Return the driver; what a test changes of it, it changes back."""
+    yield chromium
+    chromium.get("about:blank")  # a page that goes on asking its server would take a processor to the end
 
 
 def set_width(browser: Any, width: int, height: int = 900, *, phone: bool = False) -> None:

@@ -36,6 +36,7 @@ def test_digits_stand_for_the_number(drawn):
     assert residues.from_digits(digits, mpz(N)) == [a, b]
 
 
+@pytest.mark.slow
 @given(numbers(1))
 def test_the_product_is_the_product_modulo_n_to_the_s_plus_1(drawn):
     s, a, b = drawn

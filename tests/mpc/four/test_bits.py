@@ -130,6 +130,7 @@ def test_signs_zeros_and_bits_in_64_bits(run_four, share):
         assert np.array_equal(from_planes(planes, x.size).view(np.int64), x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bits", "shifted"), [(6, 2), (7, 5), (8, 1), (64, 16)])
 def test_a_shift_rounds_down_whatever_the_shares_are(run_four, share, bits, shifted):
     ring = Ring(bits)

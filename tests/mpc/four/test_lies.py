@@ -191,6 +191,7 @@ def test_a_check_beside_an_input_leaves_it_to_the_next_check(share):
         check(outcome, opened, "bob", right=None, last_round=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("liar", FOUR)
 def test_the_first_lie_is_judged_though_it_spreads_to_what_honest_parties_send(share, liar):
     """Of a program with operations on results of others, every message of one party, in one way each."""

@@ -68,6 +68,7 @@ def by_exchanges(channel, _i, shape):
     return order
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("biased", [True, False])
 def test_a_biased_order_of_the_one_hop_that_a_party_does_not_know_shows(run_four, share, monkeypatch, biased):
     """Of 6000 orders of three rows, six deviations of 1000."""

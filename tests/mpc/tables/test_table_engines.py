@@ -103,6 +103,7 @@ def test_a_rehearsal_opens_all_rows_unless_it_is_told_how_many_are_valid():
     assert max(whole.payload_bytes.values()) == max(few.payload_bytes.values()) + 90 * 8
 
 
+@pytest.mark.slow
 def test_debug_mode_takes_keys_and_sums_that_wrap_on_the_way():
     ends = [2**63 - 1, -(2**63), 0, 2**63 - 1, -(2**63)]
 

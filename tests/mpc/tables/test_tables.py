@@ -50,6 +50,7 @@ AS_SQL = (
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(made_up(k=_NUMBERS, l=_NUMBERS, x=_NUMBERS, y=st.integers(-3, 3), b=_BOOLS))
 def test_groups_and_aggregates_are_those_of_duckdb(made):
@@ -75,6 +76,7 @@ def test_groups_and_aggregates_are_those_of_duckdb(made):
         assert in_order(rows) == in_order(by_duckdb(sql, t=made)), sql
 
 
+@pytest.mark.slow
 @example(  # the row without a key stands behind one that matches
     ({"k": [1, None], "l": [1, 1], "x": [5, 6]}, [True, True]),
     ({"k": [1], "m": [1], "b": [True]}, [True]),
@@ -118,6 +120,7 @@ def test_a_null_of_the_right_table_stays_null_in_a_left_join():
     assert in_order(rows) == [(1, None), (2, 9), (3, None)]
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(made_up(k=_NUMBERS, x=_NUMBERS, y=st.integers(-3, 3)))
 def test_windows_and_orders_are_those_of_duckdb(made):

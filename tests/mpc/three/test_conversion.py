@@ -51,6 +51,7 @@ def test_any_number_of_bits_there_and_back(run_three, share_bits, n):
         assert not planes[1:].any()
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, (1 << 64) - 1), min_size=1, max_size=70), st.sampled_from([1, 2, 5, 33, 64]))
 @settings(max_examples=25, deadline=None)
 def test_elements_become_their_bits(numbers, bits):

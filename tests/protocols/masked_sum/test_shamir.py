@@ -92,6 +92,7 @@ def test_fewer_shares_than_the_threshold_are_the_same_for_all_secrets() -> None:
         assert (other + 2 * a1 + 4 * a2) % PRIME == y2
 
 
+@pytest.mark.slow
 def test_single_shares_of_constant_secrets_are_uniform() -> None:
     # Low bytes of 20,000 first shares: 255 degrees of freedom, 366 is exceeded with probability 7e-6. The stream is
     # fixed, so the test passes always or never.
