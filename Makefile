@@ -8,13 +8,15 @@ SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test quick check docs vectors mutants bench benchmarks clean
+.PHONY: help demo test quick check docs vectors dist sbom mutants bench benchmarks clean
 help:
 	@echo "make demo    three made-up banks find what none of them finds alone (sets itself up, then ten seconds)"
 	@echo "make test    linters, types, import rules and all tests, on all cores (ARGS go to pytest)"
 	@echo "make quick   linters, types, import rules and the tests that are not marked slow (ARGS go to pytest)"
 	@echo "make check   the same without the tests"
 	@echo "make docs    the documentation as a site in site/, to be read offline too"
+	@echo "make dist    wheel, source distribution and digests in dist/, the same bytes wherever they are made; make sbom"
+	@echo "             adds what an installation holds, as CycloneDX has it"
 	@echo "make mutants changes that no test notices; takes long (MODULES='secagg/mpc/*.py' SAMPLE=5)"
 	@echo "make bench   what protocols cost here, and on networks (ARGS go to secagg bench; ARGS=--help)"
 	@echo "make benchmarks  every script of benchmarks/; takes long (ARGS=--tiny to see that they run)"
@@ -39,6 +41,9 @@ check: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev
 	$(BIN)/python -m website.build
+
+dist sbom: $(VENV)/.installed-dev
+	$(BIN)/python -m release $@
 
 vectors: $(VENV)/.installed-dev
 	$(BIN)/python tests/vectors/make.py

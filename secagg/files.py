@@ -11,10 +11,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from secagg.errors import UsageError
+from secagg.release import RELEASE
 
-__all__ = ["file_digest", "read_file", "write_file"]
+__all__ = ["check_format", "file_digest", "read_file", "write_file"]
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def check_format(number: object, newest: int, *, what: str) -> None:
+    """Refuse a file of a format that a later release brought.
+
+    Args:
+      number: what the file says; anything but a larger whole number is left to whoever reads it.
+      newest: the largest number that is known here.
+      what: what the file is, for the message.
+
+    Raises:
+      UsageError: the number is larger.
+    """
+    if isinstance(number, int) and number > newest:
+        raise UsageError(
+            f"{what} has format {number:.0f}, and secagg {RELEASE} reads formats up to {newest}: a later release "
+            "wrote it; read it with that one"
+        )
 
 
 def read_file(path: Path, *, what: str, max_bytes: int, private: bool = False) -> bytes:

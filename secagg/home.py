@@ -25,9 +25,11 @@ from pathlib import Path
 from typing import Final
 
 from secagg.errors import UsageError
+from secagg.files import check_format
 
 __all__ = ["Home"]
 
+_FORMAT: Final = 1  # of the database
 _VARIABLE: Final = "SECAGG_HOME"
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _FOLDERS: Final = ("keys", "jobs", "approvals", "runs", "checkpoints")
@@ -165,6 +167,13 @@ class Home:
             connection.execute("PRAGMA journal_mode = DELETE")
             connection.execute("PRAGMA synchronous = EXTRA")
             connection.execute("PRAGMA foreign_keys = ON")
+            (number,) = connection.execute("PRAGMA user_version").fetchone()
+            check_format(number, _FORMAT, what=str(path))
+            if number != _FORMAT:
+                connection.execute(f"PRAGMA user_version = {_FORMAT}")
+        except UsageError:
+            connection.close()
+            raise
         except sqlite3.Error as error:
             connection.close()
             raise UsageError(f"{path} cannot be used: {error}") from None

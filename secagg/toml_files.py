@@ -1,5 +1,6 @@
 """Files in TOML that come from other organisations in part: read with bounds, each fault named by file, line and field.
 
+Each may say `format = 1` before its first table, the format that all of them have. A later one is refused by its number.
 Size, nesting and numbers are bounded before anything is made of them.
 """
 
@@ -16,11 +17,12 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from secagg.errors import UsageError
-from secagg.files import read_file
+from secagg.files import check_format, read_file
 from secagg.printable import printable
 
 T = TypeVar("T")
 
+FORMAT: Final = 1
 _MAX_FILE_BYTES: Final = 1 << 20
 _MAX_LINE: Final = 4096  # characters; time for a key of many parts grows with the square of its length
 _MAX_DEPTH: Final = 8  # tables in tables; a job needs three
@@ -107,19 +109,28 @@ def parse_toml(
     """Return the values of a TOML text; `check_values` comes next.
 
     Raises:
-      UsageError: of the given kind; the text is not TOML, or has lines or nesting beyond what is read.
+      UsageError: of the given kind; the text is not TOML, has lines or nesting beyond what is read, or is of a later
+        format.
     """
     for number, line in enumerate(text.split("\n"), 1):
         if len(line) > _MAX_LINE:
             raise kind(f"{file}:{number}: expected lines of at most {_MAX_LINE} characters")
     try:
-        return tomllib.loads(text, parse_float=parse_float)
+        values = tomllib.loads(text, parse_float=parse_float)
     except tomllib.TOMLDecodeError as error:
         raise kind(f"{file}: this is not TOML: {error}") from None
     except RecursionError:
         raise kind(f"{file}: expected lists and tables inside each other at most {_MAX_DEPTH} deep") from None
     except ValueError:  # Python converts no number of thousands of digits
         raise kind(f"{file}: expected whole numbers of at most 63 bits, got one of far more digits") from None
+    number = values.pop("format", FORMAT)
+    try:
+        check_format(number, FORMAT, what=str(file))
+    except UsageError as error:
+        raise kind(str(error)) from None
+    if type(number) is not int or number != FORMAT:
+        raise kind(f"{file}:{line_of(text, 'format')}: format: expected {FORMAT}, or no such field")
+    return values
 
 
 def check_values(value: object, place: str = "", depth: int = 0) -> None:

@@ -99,7 +99,7 @@ def anchors_of(page: Path) -> set[str]:
 
 @pytest.mark.slow
 def test_every_name_and_module_on_the_pages_is_one_of_the_codes() -> None:
-    folders = ("secagg", "tests", "benchmarks", "examples")
+    folders = ("secagg", "tests", "benchmarks", "examples", "release", "website")
     modules = {str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.py")}
     sources = [*modules, "pyproject.toml", "Makefile"]
     words = {word for name in sources for word in re.findall(r"\w+", name + (ROOT / name).read_text("utf-8"))}

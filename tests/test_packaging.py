@@ -30,11 +30,11 @@ def pyproject() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Return the names of all files in the wheel."""
+    """Return the names of all files in the wheel that is made from the source distribution."""
     out = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(ROOT)]
     subprocess.run(command, check=True, capture_output=True)
-    (file,) = out.iterdir()
+    (file,) = out.glob("*.whl")
     with zipfile.ZipFile(file) as archive:
         return set(archive.namelist())
 
@@ -130,11 +130,16 @@ OPTIONAL = {
     "cronsim": ("joint/serve/turns.py",),
     "jax": ("dp/synthesis.py",),
     "mbi": ("dp/synthesis.py",),
+    **dict.fromkeys(("pandas", "polars", "pyarrow"), ("bench/table.py",)),
+    "distributed": ("integrations/dask.py",),
+    "ray": ("integrations/ray.py",),
 }
 DISTRIBUTIONS = {"ibis": "ibis_framework"}  # where it is not called as what is imported
 # Not imported here: the first by the name that a job gives, the last by starlette, the others by CrypTen. Drivers are
 # imported by SQLAlchemy, which is imported where a source file names a database, and a keyring where it names one.
 FOR_OTHERS = {"python_stdnum", "omegaconf", "pyyaml", "python_multipart", "sqlalchemy", "psycopg", "keyring"}
+# In no extra: a caller has the package whose table it asks for.
+CALLERS_OWN = {"pandas", "polars", "pyarrow"}
 # In no extra: what it requires cannot be installed, so it is installed without.
 BY_HAND = {"crypten"}
 
@@ -153,7 +158,10 @@ def test_what_is_imported_is_what_is_declared(pyproject: dict[str, Any]) -> None
     extras = names_of(
         [text for group in pyproject["project"]["optional-dependencies"].values() for text in group]
     )
-    assert extras == {DISTRIBUTIONS.get(name, name) for name in set(OPTIONAL) - BY_HAND} | FOR_OTHERS
+    assert (
+        extras
+        == {DISTRIBUTIONS.get(name, name) for name in set(OPTIONAL) - BY_HAND - CALLERS_OWN} | FOR_OTHERS
+    )
     used = set()
     for path in SOURCES:
         used |= imported(path) - optional_in(path)
@@ -198,5 +206,25 @@ def test_a_module_keeps_the_rules_of_the_source(path: Path) -> None:
         assert ast.get_docstring(tree), "a module says what it is"
 
 
-def test_the_versions_agree(pyproject: dict[str, Any]) -> None:
-    assert pyproject["project"]["version"] == secagg.__version__ == importlib.metadata.version("secagg")
+def test_the_version_stands_in_one_place_and_is_the_same_wherever_it_is_told(
+    pyproject: dict[str, Any],
+) -> None:
+    assert pyproject["project"]["dynamic"] == ["version"]
+    assert secagg.__version__ == importlib.metadata.version("secagg")
+    cited = re.findall(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    pages = [*(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
+    wheels = [v for page in pages for v in re.findall(r"secagg-(\d+\.\d+\.\d+)-py3", page.read_text("utf-8"))]
+    assert wheels
+    assert {*cited, *wheels} == {secagg.__version__}
+
+
+def test_the_changelog_goes_by_release_the_newest_first() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    first, *releases = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert first == "Unreleased"
+    found = [re.fullmatch(r"(\d+)\.(\d+)\.(\d+) - (\d{4}-\d\d-\d\d)", heading) for heading in releases]
+    versions = [(tuple(map(int, match.groups()[:3])), match[4]) for match in found if match]
+    assert len(versions) == len(releases)
+    assert versions == sorted(set(versions), reverse=True)
+    kinds = set(re.findall(r"^### (.+)$", text, re.MULTILINE))
+    assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}

@@ -12,10 +12,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from secagg.errors import UsageError
+from secagg.files import check_format
 
 NAME: Final = "results.jsonl"
+FORMAT: Final = 1
 _MOST_BYTES: Final = 1 << 30
-_NEEDED: Final = frozenset({"case", "key", "where", "parties", "links", "networks", "machine", "versions"})
+_NEEDED: Final = frozenset(
+    {"format", "case", "key", "where", "parties", "links", "networks", "machine", "versions"}
+)
 
 
 class Store:
@@ -53,6 +57,7 @@ class Store:
 
     def add(self, result: dict[str, Any]) -> None:
         """Append a result; it is on the disk when this returns."""
+        result = {"format": FORMAT, **result}
         self.results.append(result)
         try:
             cut_off = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
@@ -89,6 +94,8 @@ def read(path: Path) -> list[dict[str, Any]]:
             raise UsageError(
                 f"expected results of secagg bench in {path}, got something else in line {number}"
             ) from None
+        if isinstance(found, dict):
+            check_format(found.get("format"), FORMAT, what=f"line {number} of {path}")
         if not isinstance(found, dict) or not found.keys() >= _NEEDED:
             raise UsageError(
                 f"expected results of secagg bench in {path}, got something else in line {number}"

@@ -19,6 +19,7 @@ from typer.main import get_command_name
 from secagg import release
 from secagg.cli import approver, audit, bench, budget, consent, consortium, data, demo, identity, job
 from secagg.cli.check import check
+from secagg.cli.errors import errors
 from secagg.cli.exits import FAILED, STOPPED, WRITTEN_ELSEWHERE, status_of
 from secagg.cli.explain import explain
 from secagg.cli.papers import papers, runs
@@ -50,6 +51,7 @@ app = typer.Typer(
 for command in (patterns, explain, check, preflight, run, serve, verify, report, runs, demo.demo):
     app.command()(command)
 app.command()(synthesize)
+app.command()(errors)
 app.add_typer(identity.app, name="identity")
 app.add_typer(data.app, name="data")
 app.add_typer(budget.app, name="budget")
@@ -90,6 +92,8 @@ def _run(arguments: Sequence[str] | None, stop: Stop) -> int:
         return int(_asked_for(given)(given, prog_name="secagg", standalone_mode=False, obj=stop) or 0)
     except SecaggError as error:
         complain(error)
+        if stderr().is_terminal:  # for a person, and not for what reads the output
+            say(stderr(), f"secagg: secagg errors {type(error).__name__} explains errors of this kind")
         return status_of(error)
     except KeyboardInterrupt:
         return STOPPED

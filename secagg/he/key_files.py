@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 
 from secagg import signing, wire
 from secagg.errors import RemoteProtocolError, UsageError, WireError
+from secagg.files import check_format
 from secagg.wire import Message
 
 _SALT_BYTES: Final = 32
@@ -132,6 +133,8 @@ def load_secret(path: Path, kind: type[S], *, password: bytes | None = None) -> 
             f"expected a {expected.KIND} in {path}, found an altered file, a part of one or something else; "
             "is it the right file?"
         )
+    if content[:3] == b"SAG":  # as every stored message begins; its version is next
+        check_format(content[3], wire.VERSION, what=str(path))
     sealed = _sealed(content)
     if password is None:
         if sealed is not None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import secrets
 import shutil
 import time
@@ -33,14 +34,15 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from secagg.errors import UsageError
-from secagg.files import read_file, write_file
+from secagg.files import check_format, read_file, write_file
 from secagg.jobs.plain import decode, encode
 from secagg.party import Content, PartyId, Place
 from secagg.prg import KEY_BYTES, derive_key
 
 _log = logging.getLogger(__name__)
 
-_MAGIC: Final = b"secagg checkpoint 1\n"
+FORMAT: Final = 1
+_MAGIC: Final = b"secagg checkpoint %d\n"  # of one digit
 _LABEL: Final = "secagg.jobs.checkpoints"
 _SALT_BYTES: Final = 32
 _SEGMENT_BYTES: Final = 1 << 26
@@ -335,7 +337,7 @@ def _place(header: Mapping[str, Any]) -> Place:
 
 def _seal(file: BinaryIO, key: bytes, header: bytes, content: bytes) -> None:
     salt = secrets.token_bytes(_SALT_BYTES)
-    file.write(_MAGIC + len(header).to_bytes(4, "big") + header + salt)
+    file.write(_MAGIC % FORMAT + len(header).to_bytes(4, "big") + header + salt)
     # Each file has a key of its own, so nonces that count from 0 never come again under one.
     cipher, view = AESGCM(derive_key(key, label=_LABEL, context=salt)), memoryview(content)
     count = max(1, -(-len(view) // _SEGMENT_BYTES))
@@ -345,7 +347,11 @@ def _seal(file: BinaryIO, key: bytes, header: bytes, content: bytes) -> None:
 
 
 def _header_of(file: BinaryIO) -> bytes:
-    if file.read(len(_MAGIC)) != _MAGIC:
+    magic = file.read(len(_MAGIC % FORMAT))
+    if (found := re.fullmatch(rb"secagg checkpoint (\d)\n", magic)) is None:
+        raise UsageError("expected a checkpoint, got another file")
+    check_format(int(found[1]), FORMAT, what="the checkpoint")
+    if magic != _MAGIC % FORMAT:
         raise UsageError("expected a checkpoint, got another file")
     size = int.from_bytes(file.read(4), "big")
     header = file.read(min(size, _MAX_HEADER_BYTES))

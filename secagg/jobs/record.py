@@ -29,7 +29,7 @@ from secagg.jobs.computed import query_of
 from secagg.jobs.job import Job
 from secagg.jobs.output import Output, private_suffix
 from secagg.jobs.results import contract_fault, result_csv
-from secagg.jobs.signature import PRIVATE, sign_record
+from secagg.jobs.signature import FORMAT, PRIVATE, sign_record
 from secagg.ledger import Ledger
 from secagg.network.identity import Identity, fingerprint
 from secagg.party import PartyId
@@ -227,6 +227,7 @@ def record(
     complete = error is None
     known = declared or {"announced_rows": {}, "agreed": {}, "risks": {}, "agreed_private": {}}
     return {
+        "format": FORMAT,
         "job": job.name,
         "outcome": "complete" if complete else "failed" if isinstance(error, Exception) else "stopped",
         "reached": reached,

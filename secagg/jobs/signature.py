@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, paddin
 
 from secagg import signing
 from secagg.errors import AuthenticationError, UsageError
-from secagg.files import read_file
+from secagg.files import check_format, read_file
 from secagg.network.identity import (
     Identity,
     PrivateKey,
@@ -33,6 +33,7 @@ from secagg.network.identity import (
     load_certificate,
 )
 
+FORMAT: Final = 1
 _LABEL: Final = "run record v1"
 # Keys of the private part, which is not signed: they would let others test guesses, or concern this party alone.
 PRIVATE: Final = ("salt", "agreed_private", "result_rows", "tables", "screened", "result")
@@ -74,7 +75,12 @@ def parse_record(content: bytes, *, where: str) -> dict[str, Any]:
         record = json.loads(content, object_pairs_hook=_distinct, parse_constant=_no_number)
     except (ValueError, RecursionError):
         raise UsageError(f"expected a run record (NAME.JOB.json) in {where}, got something else") from None
-    if not isinstance(record, dict) or not {"party", "job", "parties", "signature"} <= record.keys():
+    if isinstance(record, dict):
+        check_format(record.get("format"), FORMAT, what=where)
+    if (
+        not isinstance(record, dict)
+        or not {"format", "party", "job", "parties", "signature"} <= record.keys()
+    ):
         raise UsageError(f"expected a signed run record (NAME.JOB.json) in {where}, got something else")
     return record
 

@@ -31,6 +31,7 @@ import msgspec
 
 from secagg import wire
 from secagg.errors import SecaggError, UsageError
+from secagg.files import check_format
 from secagg.ledger import Ledger
 from secagg.mailbox import DEFAULT_ROOM, Room
 from secagg.network.hello import abort_frame, read_abort
@@ -214,6 +215,8 @@ class Stepwise(Generic[T]):
           UsageError: not a state of this version, or the protocol does not send what it sent before.
         """
         if state[: len(_MAGIC)] != _MAGIC:
+            if len(state) >= len(_MAGIC) and state.startswith(_MAGIC[:-1]):
+                check_format(state[len(_MAGIC) - 1], _MAGIC[-1], what="the state of a stepwise party")
             raise UsageError("expected the state of a stepwise party of this version, got other bytes")
         try:
             known = msgspec.msgpack.decode(state[len(_MAGIC) :], type=_State)

@@ -20,7 +20,7 @@ NORTH, SOUTH = create_identity("north"), create_identity("south")
 
 def unsigned(identity: Identity = NORTH) -> dict[str, Any]:
     return {
-        "party": "north", "job": "j", "result_rows": 3, "risks": {"log2_false_match": -51.25}, "note": "é",
+        "format": 1, "party": "north", "job": "j", "result_rows": 3, "risks": {"log2_false_match": -51.25}, "note": "é",
         "parties": [{"name": "north", "certificate": fingerprint(identity.certificate)},
                     {"name": "south", "certificate": fingerprint(SOUTH.certificate)}],
         "result": {"file": "north.j.csv", "sha256": "00"},

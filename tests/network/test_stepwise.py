@@ -504,11 +504,12 @@ def test_every_cut_of_a_state_is_refused_and_no_byte_of_it_quoted() -> None:
         assert "PRIVATE" not in str(caught.value)
 
 
-def test_states_of_another_version_are_refused() -> None:
+@pytest.mark.parametrize(("version", "says"), [(0, "this version"), (2, "a later release wrote it")])
+def test_states_of_another_version_are_refused(version: int, says: str) -> None:
     state = bytearray(make("a").state())
-    assert state[:8] == b"SAGSTATE"
-    state[8] += 1
-    with pytest.raises(UsageError, match="this version"):
+    assert state[:9] == b"SAGSTATE\x01"
+    state[8] = version
+    with pytest.raises(UsageError, match=says):
         Stepwise.restore(programs()["a"], bytes(state))
 
 

@@ -9,29 +9,27 @@ The module is long because each of our formats stands here once, with its good a
 
 from __future__ import annotations
 
-import datetime
 import functools
 import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import numpy as np
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.x509.oid import NameOID
 from numpy.typing import NDArray
 
+from kept_files import KEPT_FILES
+from made import Fields, Format, identity_of
 from secagg import signing, wire
 from secagg.he import key_files, paillier
 from secagg.jobs.signature import read_record, sign_record, verify_record
 from secagg.mpc.additive import Seed, expand, reconstruct
 from secagg.network import hello
-from secagg.network.identity import Identity, fingerprint
+from secagg.network.identity import fingerprint
 from secagg.prg import Stream, derive_key
 from secagg.protocols import group_by, masked_sum
 from secagg.protocols.masked_sum.client import ClientState
@@ -39,7 +37,6 @@ from secagg.protocols.masked_sum.masks import Mask, add_masks
 from secagg.ring import Ring
 from secagg.wire import Message
 
-Fields = Mapping[str, Any]
 PEER: Final = "north"
 
 
@@ -66,21 +63,6 @@ class Other(Message, frozen=True):
 
 # What a message is called on the wire; the names of these classes' modules are no part of any format.
 Example.KIND, Other.KIND = "vectors.Example", "vectors.Other"
-
-
-@dataclass(frozen=True)
-class Format:
-    """One of our formats.
-
-    run: reads or computes what a vector describes; returns what comes out.
-    good: what goes in, by name of the vector.
-    bad: what goes in, and the name of the error that it raises.
-    """
-
-    about: str
-    run: Callable[[Fields], dict[str, Any]]
-    good: Mapping[str, Fields]
-    bad: Mapping[str, tuple[str, Fields]] = field(default_factory=dict)
 
 
 # Frames and stored messages.
@@ -329,6 +311,7 @@ def secret_keys() -> Format:
             "factors of another key": ("UsageError", {"password": None, "bytes": other.hex()}),
             "another password": ("UsageError", {"password": "horse", "bytes": sealed.hex()}),
             "a password for an open file": ("UsageError", {"password": "correct horse", "bytes": opened.hex()}),
+            "of a later version": ("UsageError", {"password": None, "bytes": altered(opened, 3, 2).hex()}),
             "no password for a sealed file": ("UsageError", {"password": None, "bytes": sealed.hex()}),
         },
     )  # fmt: skip
@@ -473,22 +456,11 @@ def run_record(given: Fields) -> dict[str, Any]:
     return {"party": record["party"], "fields": sorted(record)}
 
 
-def identity_of(name: str) -> Identity:
-    """Return an identity that is the same whenever it is made."""
-    key = Ed25519PrivateKey.from_private_bytes(name.encode().ljust(32, b"."))
-    begin = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
-    called = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    builder = x509.CertificateBuilder(
-        called, called, key.public_key(), 1, begin, begin + datetime.timedelta(days=3650)
-    )
-    return Identity(name, builder.sign(key, None), key)
-
-
 def run_records() -> Format:
     north, south = identity_of("north"), identity_of("south")
     parties = [{"name": i.name, "certificate": fingerprint(i.certificate)} for i in (north, south)]
     content: dict[str, Any] = {
-        "party": "north", "job": "j", "outcome": "complete", "parties": parties,
+        "format": 1, "party": "north", "job": "j", "outcome": "complete", "parties": parties,
         "log2_false_match": -51.25, "note": "é", "private": {"file": "north.j.private.json", "sha256": "00"},
     }  # fmt: skip
     record = sign_record(content, north)
@@ -513,6 +485,11 @@ def run_records() -> Format:
             "a key that comes twice": ("UsageError", {"json": json.dumps(record)[:-1] + ', "job": "j"}'}),
             "an infinite number": ("UsageError", text(log2_false_match=float("inf"))),
             "without a signature": ("UsageError", {"json": json.dumps(content)}),
+            "of a later format": ("UsageError", text(format=2)),
+            "without a format": (
+                "UsageError",
+                {"json": json.dumps({k: v for k, v in record.items() if k != "format"})},
+            ),
         },
     )
 
@@ -533,5 +510,6 @@ FORMATS: Final[Mapping[str, Callable[[], Format]]] = {
         commitments,
         sessions,
         run_records,
+        *KEPT_FILES,
     )
 }

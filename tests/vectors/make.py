@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from formats import FORMATS, Format
+from formats import FORMATS
+from made import Format
 from secagg.errors import SecaggError
 
 HERE = Path(__file__).parent

@@ -35,6 +35,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from secagg.errors import UsageError
+from secagg.files import check_format
 
 _APPLICATION: Final = 0x53414752
 _VERSION: Final = 1
@@ -212,6 +213,8 @@ class DecryptionLog:
         )
         if (application, version) == (_APPLICATION, _VERSION):
             return
+        if application == _APPLICATION:
+            check_format(version, _VERSION, what=str(self._path))
         if self._db.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
             raise UsageError(
                 f"{self._path} is no decryption log of this version; give the path of another file"

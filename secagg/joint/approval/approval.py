@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from secagg import signing
 from secagg.errors import AuthenticationError, UsageError
-from secagg.files import read_file
+from secagg.files import check_format, read_file
 from secagg.home import Home
 from secagg.jobs.job import Job
 from secagg.joint.approval.keys import ApproverKey
@@ -28,9 +28,14 @@ from secagg.party import PartyId
 Kind = Literal["template", "run"]
 TEMPLATE: Final[Kind] = "template"
 RUN: Final[Kind] = "run"
+FORMAT: Final = 1
 _LABEL: Final = "secagg.joint.approval"
 _MAX_BYTES: Final = 1 << 14
 _ENDING: Final = ".approval.json"
+
+
+class _Numbered(msgspec.Struct):
+    format: int
 
 
 class Approval(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,6 +79,13 @@ class Approval(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def _parts(self) -> list[bytes]:
         texts = (self.kind, self.party, self.person, self.at.isoformat(), str(self.times))
         return [self.scope, self.subject, *(text.encode() for text in texts)]
+
+
+class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An approval as it stands in a file."""
+
+    format: int
+    approval: Approval
 
 
 def subject_of(job: Job, kind: Kind) -> bytes:
@@ -129,9 +141,11 @@ def read_approval(path: Path) -> Approval:
     """
     content = read_file(path, what="the approval", max_bytes=_MAX_BYTES)
     with contextlib.suppress(msgspec.MsgspecError):
-        approval = msgspec.json.decode(content, type=Approval)
+        check_format(msgspec.json.decode(content, type=_Numbered).format, FORMAT, what=str(path))
+        kept = msgspec.json.decode(content, type=_Kept)
+        approval = kept.approval
         # Times of other zones would be signed as other texts than are sent to peers.
-        if not approval.at.utcoffset():
+        if kept.format == FORMAT and not approval.at.utcoffset():
             return approval
     raise UsageError(
         f"expected an approval, as `secagg job approve` writes it, in {path}; take the file away, or have the job "
@@ -155,4 +169,4 @@ def approvals_in(home: Home) -> list[Approval]:
 
 
 def _encoded(approval: Approval) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(approval)) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(_Kept(FORMAT, approval))) + b"\n"

@@ -21,11 +21,12 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from secagg.errors import UsageError
-from secagg.files import read_file, write_file
+from secagg.files import check_format, read_file, write_file
 from secagg.network.identity import check_name
 
 SHORTEST_PASSWORD: Final = 10
-_KIND: Final = "secagg approver key v1"
+FORMAT: Final = 1
+_KIND: Final = "secagg approver key"
 _MAX_BYTES: Final = 1 << 14
 _SALT_BYTES: Final = 16
 _NONCE_BYTES: Final = 12
@@ -33,7 +34,12 @@ _LOG_N: Final = 16  # 64 MiB and some 0.2 s a guess
 _LARGEST_LOG_N: Final = 18  # 256 MiB: whoever opens a stranger's file spends no more
 
 
+class _Numbered(msgspec.Struct):
+    format: int
+
+
 class _KeyFile(msgspec.Struct, forbid_unknown_fields=True):
+    format: int
     kind: str
     name: str
     public_key: str
@@ -71,6 +77,7 @@ def create_key(path: Path, name: str, password: str) -> ApproverKey:
         nonce, key.secret_key.private_bytes_raw(), _bound(name, key.public_key)
     )
     content = _KeyFile(
+        format=FORMAT,
         kind=_KIND,
         name=name,
         public_key=_text(key.public_key),
@@ -126,11 +133,22 @@ def load_key(path: Path, password: str) -> ApproverKey:
 
 def _read(content: bytes, what: str) -> _KeyFile:
     try:
+        check_format(msgspec.json.decode(content, type=_Numbered).format, FORMAT, what=what)
+    except msgspec.MsgspecError:
+        raise UsageError(
+            f"expected an approver's key, as `secagg approver new` makes it, in {what}"
+        ) from None
+    try:
         found = msgspec.json.decode(content, type=_KeyFile)
         check_name(found.name)
     except (msgspec.MsgspecError, UsageError):
         found = None
-    if found is None or found.kind != _KIND or not 14 <= found.log_n <= _LARGEST_LOG_N:
+    if (
+        found is None
+        or found.format != FORMAT
+        or found.kind != _KIND
+        or not 14 <= found.log_n <= _LARGEST_LOG_N
+    ):
         raise UsageError(f"expected an approver's key, as `secagg approver new` makes it, in {what}")
     return found
 
@@ -140,7 +158,7 @@ def _derived(password: str, salt: bytes, log_n: int) -> bytes:
 
 
 def _bound(name: str, public_key: bytes) -> bytes:
-    return f"{_KIND} {name} ".encode() + public_key
+    return f"{_KIND} v{FORMAT} {name} ".encode() + public_key
 
 
 def _public(key: ed25519.Ed25519PrivateKey) -> bytes:

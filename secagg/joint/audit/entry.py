@@ -18,7 +18,8 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from secagg import signing
-from secagg.errors import AuthenticationError
+from secagg.errors import AuthenticationError, UsageError
+from secagg.files import check_format
 from secagg.jobs.signature import check_signed, signed
 from secagg.network.identity import Identity, fingerprint
 
@@ -28,10 +29,12 @@ END: Final = "end"
 ANEW: Final = "anew"  # a peer's log that was lost may begin anew
 NO_ENTRY: Final = bytes(signing.DIGEST_BYTES)  # what the first entry names as the one before it
 MAX_LINE_BYTES: Final = 1 << 22  # what two thousand links and the statements of all parties take stays below
+FORMAT: Final = 1  # of an entry; a log may go on in a later one
 _SIGNED_LABEL: Final = "secagg audit entry v1"
 _HASH_LABEL: Final = "secagg audit line v1"
 # What every entry has, and of which type it is.
 _FIELDS: Final[Mapping[str, type]] = {
+    "format": int,
     "entry": int,
     "time": str,
     "party": str,
@@ -77,8 +80,8 @@ class Entry:
 
 
 def made(body: Mapping[str, Any], identity: Identity) -> Entry:
-    """Return the entry of a body, which holds all fields but certificate and signature."""
-    content = {**body, "certificate": fingerprint(identity.certificate)}
+    """Return the entry of a body, which holds all fields but format, certificate and signature."""
+    content = {**body, "format": FORMAT, "certificate": fingerprint(identity.certificate)}
     signature = signed(identity.secret_key, _signed_digest(content))
     content["signature"] = base64.b64encode(signature).decode()
     return _entry(content, spelt(content))
@@ -92,14 +95,19 @@ def parsed(line: bytes, *, where: str) -> Entry:
 
     Raises:
       AuthenticationError: it is no entry, or not in the one spelling.
+      UsageError: it is of a later format.
     """
     try:
         content = json.loads(line, object_pairs_hook=_distinct, parse_constant=_no_number)
+        if isinstance(content, dict):
+            check_format(content.get("format"), FORMAT, what=where)
         fits = isinstance(content, dict) and all(
             type(content.get(name)) is kind for name, kind in _FIELDS.items()
         )
         if not fits or spelt(content) != line or len(bytes.fromhex(content["previous"])) != len(NO_ENTRY):
             raise ValueError
+    except UsageError:
+        raise
     except (ValueError, RecursionError):
         raise AuthenticationError(
             f"{where} is no entry of an audit log: it was changed, or the file is something else", peer=""

@@ -33,7 +33,7 @@ from secagg.network.identity import fingerprint
 from secagg.party import PartyId
 from secagg.printable import printable
 from secagg.signing import digest
-from secagg.toml_files import FieldFault, check_values, convert, parse_toml, read_toml
+from secagg.toml_files import FORMAT, FieldFault, check_values, convert, parse_toml, read_toml
 
 _LABEL: Final = "secagg.joint.consortium"
 _SHOWN_DIGITS: Final = 40  # of the digest, in hexadecimal: what two persons can read to each other
@@ -224,6 +224,7 @@ class Consortium:
             "# Written by `secagg consortium`. Members compare version and digest by phone: secagg consortium show",
             f"# version {self.version}",
             f"# digest {self.shown_digest}",
+            f"format = {FORMAT}",
             f"name = {json.dumps(self.name)}",
             f"me = {json.dumps(self.me)}",
         ]

@@ -1,5 +1,6 @@
 """One organisation of a consortium, and the member file by which it tells the others of itself.
 
+    format = 1
     consortium = "aml-north"
 
     [member]
@@ -51,7 +52,7 @@ from secagg.network.identity import (
     load_certificate,
 )
 from secagg.signing import digest
-from secagg.toml_files import FieldFault, check_values, convert, parse_toml, read_toml
+from secagg.toml_files import FORMAT, FieldFault, check_values, convert, parse_toml, read_toml
 
 ROLES: Final = ("input", "computing", "result")
 ID_BYTES: Final = 16
@@ -190,6 +191,7 @@ def member_file(
     content = _content(consortium, member)
     lines = [
         "# For the other members: secagg consortium add FILE",
+        f"format = {FORMAT}",
         f"consortium = {json.dumps(consortium)}",
         "",
         "[member]",

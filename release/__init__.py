@@ -1,0 +1,1 @@
+"""What makes a release and checks it; no part of the package."""
