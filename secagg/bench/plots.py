@@ -27,6 +27,7 @@ _MARKERS: Final = "osD^vPX"
 _MOST: Final = len(_COLOURS)  # lines in one plot
 _STYLE: Final[Mapping[str, Any]] = {
     "svg.hashsalt": "secagg",
+    "text.parse_math": False,  # labels come from files, and a "$" in one begins no formula
     "svg.fonttype": "none",
     "font.size": 10,
     "axes.grid": True,

@@ -152,7 +152,8 @@ def _be_party(
     """Run a party in this process, which was forked off for it, and end the process whatever happens."""
     status = 1
     try:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
         try:
             answer = _run(name, program, identities, addresses, relay)
         except SecaggError as error:

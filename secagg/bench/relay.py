@@ -70,6 +70,8 @@ def _be_relay(
     listeners: Mapping[tuple[PartyId, PartyId], socket.socket],
 ) -> NoReturn:
     try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
         _Lines(parent, network, addresses, listeners).go()
     finally:
         os._exit(1)  # also where whoever started it has been ended

@@ -75,9 +75,17 @@ class Table:
 
     @classmethod
     def of(cls, results: Sequence[Mapping[str, Any]]) -> Table:
-        """Return the table of results."""
+        """Return the table of results.
+
+        Raises:
+          UsageError: they are none of `measure`.
+        """
         none = dict.fromkeys(COLUMNS)
-        return cls(tuple(results), tuple({**none, **row} for result in results for row in _rows(result)))
+        try:
+            rows = tuple({**none, **row} for result in results for row in _rows(result))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UsageError(f"expected results of secagg bench, got other data: {error!r:.200}") from None
+        return cls(tuple(results), rows)
 
     def __repr__(self) -> str:
         return f"Table of {len(self.results)} cases in {len(self.rows)} rows"

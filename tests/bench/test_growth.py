@@ -56,6 +56,7 @@ def test_points_through_which_no_curve_is_found_are_refused(sizes, values):
         growth.fit(sizes, values)
 
 
+@pytest.mark.slow
 def test_the_measured_bytes_of_a_masked_sum_grow_as_its_clients_and_neighbours_do():
     results = [measure(Case("protocol", "masked", n, 4, repeat=1, networks=())) for n in (4, 8, 12, 16)]
     grown = {one.figure: one for one in growth.growths(Table.of(results), "parties")}
@@ -66,6 +67,7 @@ def test_the_measured_bytes_of_a_masked_sum_grow_as_its_clients_and_neighbours_d
     assert grown["server sends"].points[0][0] == 4
 
 
+@pytest.mark.slow
 def test_far_sizes_of_an_operation_are_declared_and_not_extrapolated():
     results = [measure(Case("operation", "less", 3, n, 3, repeat=1, networks=())) for n in (100, 200, 300)]
     grown = {one.figure: one for one in growth.growths(Table.of(results), "size")}

@@ -80,6 +80,7 @@ def test_utility_is_drawn_with_what_is_lost(tmp_path, capsys):
     assert "found neither" in Ended(capsys, "bench", "plot", empty).err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", utility.DATA_SETS)
 def test_no_person_s_contribution_is_longer_than_the_norm_that_noise_is_made_for(name):
     x, classes = utility.load(name)
