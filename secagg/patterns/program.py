@@ -274,8 +274,10 @@ class ProgramPattern(ABC):
                 size = self._sizes(parameters, terms, rows)[table][name]
                 for dtype in dtypes_of(columns):
                     sent[name] += share_input_bytes(computing, _bytes(size, dtype))
-        # Before it: announced, and compared. The key is drawn beside the engine's set-up.
-        return Cost(rehearsed.rounds + 2 + bool(outside), sent)
+        # Before it: announced, and compared. Input parties draw the key. Those that compute set the engine up after that.
+        # Those outside share while others set it up: a round where three compute, and at most one where four do.
+        inside = len(outside) < len(terms.input_parties)
+        return Cost(rehearsed.rounds + 2 + inside + bool(outside), sent)
 
     def risks(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> list[Risk]:
         """Return the chance that identifiers are confused."""
