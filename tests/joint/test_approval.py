@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from members import Members
+from members import NAMES, THREE, Members
 from secagg.errors import AbortedError, JobError, RefusedError, SecaggError, UsageError
 from secagg.jobs.agreement import Agreement
 from secagg.jobs.gates import Outcome, close_all
@@ -37,22 +37,12 @@ from secagg.joint.consortium import Consortium, Needed, changes
 from secagg.network.simulated import simulate
 from secagg.patterns.pattern import Tables
 
-NAMES = ("north", "south", "west")
-TEXT = """\
+TEXT = f"""\
 name = "j"
 pattern = "structuring"
 [parameters]
 limit = 1000
-[[parties]]
-name = "north"
-[[parties]]
-name = "south"
-[[parties]]
-name = "west"
-[roles]
-input = ["north", "south"]
-computing = ["north", "south", "west"]
-[agreement]
+{THREE}[agreement]
 author = "north/anna"
 until = 2999-12-31
 runs = 2

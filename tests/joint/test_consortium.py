@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from members import Members
+from members import NAMES, THREE, Members
 from secagg.errors import AuthenticationError, JobError, UsageError
 from secagg.home import Home
 from secagg.joint.approval.gate import ApprovalGate
@@ -28,21 +28,11 @@ from secagg.joint.consortium.revocation import check_not_revoked, read_lists
 from secagg.network.identity import create_identity, fingerprint
 from secagg.toml_files import FieldFault
 
-NAMES = ("north", "south", "west")
-JOB = """\
+JOB = f"""\
 name = "j"
 approval = "off"
 pattern = "structuring"
-[[parties]]
-name = "north"
-[[parties]]
-name = "south"
-[[parties]]
-name = "west"
-[roles]
-input = ["north", "south"]
-computing = ["north", "south", "west"]
-"""
+{THREE}"""
 
 
 @pytest.fixture(scope="module")

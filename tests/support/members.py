@@ -20,6 +20,19 @@ from secagg.joint.consortium import Consortium, Needed, changes, read_member_fil
 from secagg.network.identity import Identity
 
 PERSONS = ("anna", "bert", "carl")
+NAMES = ("north", "south", "west")
+# What a job file says of three members, two of which put in data.
+THREE = """\
+[[parties]]
+name = "north"
+[[parties]]
+name = "south"
+[[parties]]
+name = "west"
+[roles]
+input = ["north", "south"]
+computing = ["north", "south", "west"]
+"""
 
 
 @dataclass

@@ -12,27 +12,17 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from members import Members
+from members import NAMES, THREE, Members
 from secagg.joint.serve.states import Known, States
 
-NAMES = ("north", "south", "west")
 FOR_EVER_S = 60.0
-JOB = """\
+JOB = f"""\
 name = "large-cash"
 pattern = "structuring"
 max_rows = 50
 [parameters]
 limit = 1000
-[[parties]]
-name = "north"
-[[parties]]
-name = "south"
-[[parties]]
-name = "west"
-[roles]
-input = ["north", "south"]
-computing = ["north", "south", "west"]
-[agreement]
+{THREE}[agreement]
 author = "south/carl"
 until = 2999-12-31
 runs = 2
