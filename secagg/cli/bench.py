@@ -54,7 +54,7 @@ _NOTE: Final = (
 )
 
 app = typer.Typer(
-    help=f"Measure what protocols, operations and patterns cost, predict networks, and draw it. {_NOTE}",
+    help=f"Measure costs, predict networks, and draw both. {_NOTE}",
     invoke_without_command=True,
 )
 
@@ -197,8 +197,9 @@ def growth_(
         "bench-output"
     ),
 ) -> None:
-    """Fit how costs grow with clients or sizes, and extrapolate to 10^9.
+    """Fit how costs grow, and extrapolate to 10^9.
 
+    They grow with clients or with sizes.
     Bytes and rounds are compared with what the protocols declare. What is extrapolated is labelled so.
     """
     counts, lengths = _numbers("--parties", parties), _numbers("--sizes", sizes)
@@ -276,7 +277,7 @@ def networks_(
     repeat: Annotated[int, typer.Option(help="Pairs of runs for each case and network.")] = 3,
     tiny: Annotated[bool, typer.Option("--tiny", help="One little case, to see that it runs.")] = False,
 ) -> None:
-    """Hold predictions for networks against processes over TLS on such networks.
+    """Hold predictions against measurements over TLS.
 
     A bank job, a sort, comparisons and a masked sum run in the simulator, and as processes whose bytes a relay delays and
     throttles. The last line states the largest difference.
@@ -312,8 +313,9 @@ def plot(
     ],
     out: Annotated[Path, typer.Option(help="A folder for the plots.")] = Path("bench-plots"),
 ) -> None:
-    """Draw results: SVG and PNG of each plot that they have data for.
+    """Draw results, as SVG and PNG.
 
+    Each plot is drawn that they have data for.
     Time against size, bytes against parties, predicted time against latency, error against fractional bits, and
     utility against epsilon.
     """
@@ -346,8 +348,9 @@ def utility_(
     seed: Annotated[int, typer.Option(help="Of the splits.")] = 1,
     out: Annotated[Path, typer.Option(help="A folder for utility.jsonl.")] = Path("bench-output"),
 ) -> None:
-    """Train classifiers on sums under differential privacy, and compare with training without noise.
+    """Train classifiers with and without noise.
 
+    The noise of their sums is that of differential privacy.
     The data sets are public ones that scikit-learn brings; each row is a person. Needs secagg[plots] and secagg[dp].
     """
     try:
@@ -383,7 +386,10 @@ def gallery_(
     out: Annotated[Path, typer.Option(help="A folder for results and plots.")] = Path("bench-gallery"),
     tiny: Annotated[bool, typer.Option("--tiny", help="Little cases, to see that they run.")] = False,
 ) -> None:
-    """Measure and draw everything that the gallery of the documentation shows; takes some minutes."""
+    """Measure and draw the gallery.
+
+    It is all that the documentation shows of measurements. It takes some minutes.
+    """
     measure_all(list(gallery.cases(tiny=tiny)), out)
     if tiny:
         utility_("wine", "8", 1, 1, out)
