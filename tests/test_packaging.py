@@ -131,10 +131,15 @@ OPTIONAL = {
     "jax": ("dp/synthesis.py",),
     "mbi": ("dp/synthesis.py",),
     **dict.fromkeys(("pandas", "polars", "pyarrow"), ("bench/table.py",)),
+    "matplotlib": ("bench/plots.py",),
+    "sklearn": ("bench/utility.py",),
     "distributed": ("integrations/dask.py",),
     "ray": ("integrations/ray.py",),
 }
-DISTRIBUTIONS = {"ibis": "ibis_framework"}  # where it is not called as what is imported
+DISTRIBUTIONS = {
+    "ibis": "ibis_framework",
+    "sklearn": "scikit_learn",
+}  # where it is not called as what is imported
 # Not imported here: the first by the name that a job gives, the last by starlette, the others by CrypTen. Drivers are
 # imported by SQLAlchemy, which is imported where a source file names a database, and a keyring where it names one.
 FOR_OTHERS = {"python_stdnum", "omegaconf", "pyyaml", "python_multipart", "sqlalchemy", "psycopg", "keyring"}
