@@ -55,15 +55,15 @@ TABLES: Final = (
     Change(
         "a key that is not unique is not found",
         "secagg/mpc/tables/joins.py",
-        "broken = reductions.any(logic.conjunction(goes_on, is_right))",
-        "broken = reductions.any(logic.conjunction(logic.conjunction(goes_on, is_right), is_left))",
+        "broken = reductions.any(logic.conjunction(before[-1], is_right))",
+        "broken = reductions.any(logic.conjunction(logic.conjunction(before[-1], is_right), is_left))",
         _OPENINGS,
     ),
     Change(
         "rows without a key match",
         "secagg/mpc/tables/joins.py",
-        "logic.conjunction(matched, takes_part)",
-        "matched",
+        "_Slot(logic.conjunction(taken[i], takes_part), of_right)",
+        "_Slot(taken[i], of_right)",
         _TABLES,
     ),
 )
