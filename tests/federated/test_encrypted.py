@@ -13,8 +13,9 @@ from played_rounds import NAMES, SENT, Played
 from secagg import wire
 from secagg.errors import UsageError
 from secagg.federated import Encoding, Encryption, Privacy, Protection
-from secagg.federated.encrypted import EncryptedInput, Total
+from secagg.federated.encrypted import EncryptedInput, SumKey, Total
 from secagg.federated.messages import KeyToUse
+from secagg.he.rlwe import PublicKey
 from secagg.signing import sign
 
 RLWE = Protection(0.2, 0.2, encryption=Encryption("c"))
@@ -157,6 +158,26 @@ def test_one_nodes_ciphertext_in_place_of_the_sum_is_refused_and_there_is_no_sec
     assert "expected the sum of 5 ciphertexts" in played.server.reports[-1].missed["c"]
     with pytest.raises(Exception, match="there is none at this node"):
         played.keepers["c"].answer("decrypt", b"")
+
+
+def test_a_sum_of_too_few_nodes_is_not_decrypted_whatever_the_server_thinks(tmp_path: Path) -> None:
+    played = Played(tmp_path, RLWE, CLIPS)
+
+    def change(step: str, name: str, frame: bytes) -> bytes:
+        if step != "decrypt":
+            return frame
+        # Of the last five frames each is a node's input: those of a and b alone, added up and said to be.
+        a, b = (wire.from_bytes(one, EncryptedInput).ciphertext for one in played.frames[-5:-3])
+        key = PublicKey.from_message(
+            wire.from_bytes(wire.from_bytes(played.frames[-6], SumKey).key, PublicKey.message_type)
+        )
+        two = key.read_bytes(a)
+        two += key.read_bytes(b)
+        return wire.to_bytes(Total(("a", "b"), two.to_bytes()))
+
+    played.change = change
+    assert played.round() is None
+    assert "at least 4 of 5 nodes" in played.server.reports[-1].missed["c"]
 
 
 def test_two_lists_of_nodes_in_one_sum_are_refused(tmp_path: Path) -> None:

@@ -111,6 +111,11 @@ def test_a_node_gives_nothing_without_an_invitation_and_goes_on_with_nothing_aft
         keeper.answer("keys", b"no frame")
     with pytest.raises(RemoteProtocolError, match="there is none"):
         keeper.answer("keys", b"no frame")
+    keeper.invite(1, "train", played.server.frame, SENT)
+    keeper.keep(SENT, 1)
+    keeper.invite(2, "train", played.server.frame, SENT)  # ends the sum before it
+    with pytest.raises(RemoteProtocolError, match="there is none"):
+        keeper.answer("keys", b"")
     active = Keeper(
         OwnNode.load(tmp_path / "a.key", tmp_path / "peers.toml"), Protection(0.2, 0.2, "malicious")
     )
