@@ -168,9 +168,8 @@ def test_a_sum_of_too_few_nodes_is_not_decrypted_whatever_the_server_thinks(tmp_
             return frame
         # Of the last five frames each is a node's input: those of a and b alone, added up and said to be.
         a, b = (wire.from_bytes(one, EncryptedInput).ciphertext for one in played.frames[-5:-3])
-        key = PublicKey.from_message(
-            wire.from_bytes(wire.from_bytes(played.frames[-6], SumKey).key, PublicKey.message_type)
-        )
+        message: Any = wire.from_bytes(wire.from_bytes(played.frames[-6], SumKey).key, PublicKey.message_type)
+        key = PublicKey.from_message(message)
         two = key.read_bytes(a)
         two += key.read_bytes(b)
         return wire.to_bytes(Total(("a", "b"), two.to_bytes()))
