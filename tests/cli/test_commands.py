@@ -754,7 +754,7 @@ def test_the_demo_of_one_pattern_finds_what_is_planted_and_compares_it(
 
 def test_sizes_and_times_are_short() -> None:
     assert [size(n) for n in (0, 999, 1000, 99_900, 999_499, 999_500, 12_345_678, 5e15)] == [
-        "0 B", "999 B", "1 kB", "99.9 kB", "999 kB", "1 MB", "12.3 MB", "5000 TB",
+        "0 B", "999 B", "1 kB", "99.9 kB", "999 kB", "1 MB", "12.3 MB", "5 PB",
     ]  # fmt: skip
     assert [seconds(t) for t in (0.00025, 0.9, 1, 119, 121)] == [
         "0.25 ms",
