@@ -25,7 +25,7 @@ import numpy as np
 import phe
 
 from secagg.fixed_point import plan
-from secagg.he.paillier import PublicKey, RandomizerPool, SecretKey
+from secagg.he.paillier import PublicKey, RandomizerPool, SecretKey, table_speed
 from secagg.integrations.phe import to_secret_key
 
 PLAN = plan(clip=1000.0, frac_bits=20, parties=10_000)  # sums of 45 bits: slots of 48
@@ -261,7 +261,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--residues", type=int, default=32, help="residues to encrypt at a time")
     parser.add_argument("--repeats", type=int, default=7, help="measurements of each step")
     parser.add_argument("--exponents", type=int, nargs="+", default=(1, 2, 3), help="values of s")
+    parser.add_argument(
+        "--measure-tables", action="store_true", help="measure anew what tables pay on this machine, and end"
+    )
     options = parser.parse_args(argv)
+    if options.measure_tables:
+        measured = table_speed.factors(gmpy2.mpz(2) ** (2 * options.bits) - 1, anew=True)
+        for megabytes, factor in zip(table_speed.SIZES, measured, strict=True):
+            print(f"entries of {megabytes} MB: products take {factor:.2f} times as long as from a cache")
+        return
     if options.tiny:
         options.bits, options.keys, options.residues, options.repeats = 2048, 1, 1, 1
         options.exponents = (1,)

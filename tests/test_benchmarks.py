@@ -20,8 +20,9 @@ SCRIPTS = sorted(
 
 
 @pytest.fixture(autouse=True)
-def _import_from_the_checkout(monkeypatch):
+def _import_from_the_checkout(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))  # measured on a busy machine, nothing to remember
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -34,7 +34,6 @@ from secagg.he.paillier.checks import SMALLEST_KEY_BITS
 from secagg.he.paillier.ciphertexts import Ciphertext, CiphertextMessage
 from secagg.he.paillier.packing import Packing
 from secagg.he.paillier.randomizers import (
-    LARGEST_GROWN_WINDOW,
     GrowingBase,
     RandomizerSource,
     draw_below,
@@ -215,12 +214,12 @@ class PublicKey(ExactPublicKey):
         )
         return ciphertext.times_randomizers(fresh)
 
-    def prepare(self, *, window: int = LARGEST_GROWN_WINDOW, executor: Executor | None = None) -> None:
+    def prepare(self, *, window: int | None = None, executor: Executor | None = None) -> None:
         """Build the table that randomizers are computed with, once for all; otherwise it grows with use.
 
         Args:
-          window: bits of an exponent for each product: more make encryption faster, and the table larger; see
-            `randomizers`.
+          window: bits of an exponent for each product: more save products, and make the table larger; see `randomizers`.
+            By default what is fastest on this machine.
           executor: threads to build it with.
 
         Raises:

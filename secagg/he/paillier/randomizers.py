@@ -7,12 +7,14 @@ bits a = sum of a_i 2^(w i), and h_s^a is the product of entries T[i][a_i] = h_s
                                     w = 8:  192 products, table  40 MB, built by  49,000
                                     w = 6:  256 products, table  13 MB, built by  16,000
 
-(s + 1) / 2 times as much memory for larger s. Which entries are read depends on a. A program that shares the caches of this
+(s + 1) / 2 times as much memory for larger s. How large a table pays depends on the machine's memory, which `table_speed`
+measures once. Which entries are read depends on a. A program that shares the caches of this
 machine can learn of it; such programs are out of scope.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final, Protocol
@@ -23,6 +25,7 @@ from gmpy2 import mpz
 from numpy.typing import NDArray
 
 from secagg.errors import UsageError
+from secagg.he.paillier import table_speed
 from secagg.he.paillier.residues import Digits
 from secagg.he.paillier.workers import in_parts
 from secagg.prg import Stream
@@ -126,8 +129,9 @@ class GrowingBase:
         self._table: FixedBase | None = None
         self._drawn, self._pinned = 0, False
 
-    def prepare(self, window: int, executor: Executor | None) -> None:
-        """Make the table with this window, and keep it."""
+    def prepare(self, window: int | None, executor: Executor | None) -> None:
+        """Make the table with this window, or with the one that is fastest on this machine, and keep it."""
+        window = self._best_window(math.inf) if window is None else window
         if self._table is None or self._table.window != window:
             self._table = self._made(window, executor)
         self._pinned = True
@@ -135,7 +139,7 @@ class GrowingBase:
     def powers(self, exponents: NDArray[np.uint8], executor: Executor | None) -> list[mpz]:
         """Return base^a for exponents as `draw_exponents` draws them."""
         self._drawn += len(exponents)
-        table, window = self._table, self._best_window()
+        table, window = self._table, self._best_window(self._drawn)
         # Each growth makes a table at least 4 times as large: all together take a third more than the last one.
         if table is None or (window >= table.window + 2 and not self._pinned):
             table = self._table = self._made(window, executor)
@@ -144,10 +148,21 @@ class GrowingBase:
     def _made(self, window: int, executor: Executor | None) -> FixedBase:
         return FixedBase(self._base(), self._modulus, self._exponent_bits, window, executor=executor)
 
-    def _best_window(self) -> int:
-        """Return the window with which the table and all powers so far take the fewest products."""
-        bits, drawn = self._exponent_bits, self._drawn
-        return min(range(1, LARGEST_GROWN_WINDOW + 1), key=lambda w: -(-bits // w) * ((1 << w) + drawn))
+    def _best_window(self, drawn: float) -> int:
+        """Return the window with which the table and so many powers take least time."""
+        bits, modulus = self._exponent_bits, self._modulus
+        windows = range(1, LARGEST_GROWN_WINDOW + 1)
+
+        def products(window: int, entry: float = 1.0) -> float:
+            return -(-bits // window) * (entry if math.isinf(drawn) else (1 << window) + drawn * entry)
+
+        def size(window: int) -> int:
+            return table_speed.table_bytes(bits, window, modulus)
+
+        best = min(windows, key=products)
+        if size(best) <= 1e6 * table_speed.FITS:  # then nothing need be measured
+            return best
+        return min(windows, key=lambda w: products(w, table_speed.slowdown(size(w), modulus)))
 
 
 def draw_exponents(count: int, bits: int, rng: Stream) -> NDArray[np.uint8]:

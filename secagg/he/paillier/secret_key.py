@@ -25,7 +25,7 @@ from secagg.he.paillier.ciphertexts import Ciphertext
 from secagg.he.paillier.factors import Factor, combine
 from secagg.he.paillier.packing import Packing
 from secagg.he.paillier.public_key import PublicKey, PublicKeyMessage
-from secagg.he.paillier.randomizers import LARGEST_GROWN_WINDOW, draw_below, draw_exponents, random_base
+from secagg.he.paillier.randomizers import draw_below, draw_exponents, random_base
 from secagg.he.paillier.residues import Digits
 from secagg.he.scheme import ExactSecretKey
 from secagg.prg import Stream, system_stream
@@ -131,7 +131,7 @@ class SecretKey(ExactSecretKey):
         randomizers = _OwnersRandomizers(self, rng, executor)
         return self._public_key.encrypt_encoded(values, plan, weight=weight, randomizers=randomizers)
 
-    def prepare(self, *, window: int = LARGEST_GROWN_WINDOW, executor: Executor | None = None) -> None:
+    def prepare(self, *, window: int | None = None, executor: Executor | None = None) -> None:
         """Build the tables that randomizers are computed with, once for all, as `PublicKey.prepare` does."""
         for randomizers in (self._p.randomizers, self._q.randomizers):
             if randomizers is not None:
