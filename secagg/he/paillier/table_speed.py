@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import threading
 import time
 from pathlib import Path
 from typing import Annotated, Final
@@ -44,7 +43,6 @@ class _Remembered(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _known: dict[str, tuple[float, float, float]] = {}
-_lock: Final = threading.Lock()
 
 
 def table_bytes(exponent_bits: int, window: int, modulus: mpz) -> int:
@@ -65,13 +63,12 @@ def factors(modulus: mpz, *, anew: bool = False) -> tuple[float, float, float]:
       anew: measure, whatever is remembered.
     """
     kind = f"{_machine()}, {modulus.bit_length()} bits"
-    with _lock:
-        if not anew and kind not in _known:
-            _known.update(_read())
-        if anew or kind not in _known:
-            _known[kind] = _measure(int(modulus.bit_length()))
-            _write({**_read(), kind: _known[kind]})
-        return _known[kind]
+    if not anew and kind not in _known:
+        _known.update(_read())
+    if anew or kind not in _known:  # two threads may both measure, which does no harm
+        _known[kind] = _measure(int(modulus.bit_length()))
+        _write({**_read(), kind: _known[kind]})
+    return _known[kind]
 
 
 def _measure(bits: int) -> tuple[float, float, float]:
