@@ -42,7 +42,8 @@ _PSS: Final = padding.PSS(padding.MGF1(hashes.SHA256()), padding.PSS.DIGEST_LENG
 
 
 def sign_record(record: Mapping[str, Any], identity: Identity) -> dict[str, Any]:
-    """Return a record with its party's signature and certificate."""
+    """Return a record with its party's signature and certificate, and its format where it does not say it yet."""
+    record = {"format": FORMAT} | dict(record)
     signature = signed(identity.secret_key, _digest(record))
     return {
         **record,
