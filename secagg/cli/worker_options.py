@@ -36,7 +36,7 @@ WorkerMemoryOption = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE",
-        help="Of a job with shards: how much address space a worker may take, such as 4G; by default any.",
+        help="Of a job with shards and --workers local: how much address space a worker may take, such as 4G; by default any.",
     ),
 ]
 
@@ -45,7 +45,7 @@ def workplace_of(job: Job, where: str | None, *, folder: Path, memory: str | Non
     """Return what this party has for work on shards, None for a job without shards.
 
     Raises:
-      UsageError: options of a job without shards, or that name no workers.
+      UsageError: options of a job without shards, that name no workers, or that bound a cluster's memory.
     """
     if job.shards == 1:
         if where is not None or memory is not None:
@@ -53,6 +53,13 @@ def workplace_of(job: Job, where: str | None, *, folder: Path, memory: str | Non
                 f"{job.name} is not divided into shards; leave out --workers and --worker-memory"
             )
         return None
+    if memory is not None and where not in (
+        None,
+        "local",
+    ):  # a cluster's process goes on to other tasks under the bound
+        raise UsageError(
+            f"--worker-memory bounds workers of --workers local; let the cluster bound its own, got --workers {where!r:.80}"
+        )
     return Workplace(_workers(where or "local"), folder.absolute() / "shards", _bytes(memory))
 
 
