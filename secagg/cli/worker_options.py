@@ -36,7 +36,7 @@ WorkerMemoryOption = Annotated[
     str | None,
     typer.Option(
         metavar="SIZE",
-        help="Of a job with shards and --workers local: the address space that a worker may take, such as 4G; by default any.",
+        help="Of a job with shards and --workers local: the address space a worker may take, such as 4G; default any.",
     ),
 ]
 
