@@ -8,7 +8,7 @@ SHELL := bash
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test quick check docs vectors dist sbom mutants bench benchmarks clean
+.PHONY: help demo test quick check docs vectors dist sbom mutants bench bench-peers benchmarks clean
 help:
 	@echo "make demo    three made-up banks find what none of them finds alone (sets itself up, then ten seconds)"
 	@echo "make test    linters, types, import rules and all tests, on all cores (ARGS go to pytest)"
@@ -19,9 +19,10 @@ help:
 	@echo "             adds what an installation holds, as CycloneDX has it"
 	@echo "make mutants changes that no test notices; takes long (MODULES='secagg/mpc/*.py' SAMPLE=5)"
 	@echo "make bench   what protocols cost here, and on networks (ARGS go to secagg bench; ARGS=--help)"
+	@echo "make bench-peers  the same work by other packages, each in an environment of its own under .peers/ (ARGS=--help)"
 	@echo "make benchmarks  every script of benchmarks/; takes long (ARGS=--tiny to see that they run)"
 	@echo "make vectors the test vectors of our own formats, anew; CONTRIBUTING.md says when that is allowed"
-	@echo "make clean   remove .venv and what was built"
+	@echo "make clean   remove .venv, .peers and what was built"
 
 demo: $(VENV)/.installed
 	$(BIN)/secagg demo $(ARGS)
@@ -55,6 +56,10 @@ mutants: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/secagg bench $(ARGS)
 
+# Downloads what is not there: some 2 GB, most of it torch and SPU.
+bench-peers: $(VENV)/.installed-dev
+	$(BIN)/python -m benchmarks.peers $(ARGS)
+
 benchmarks: $(VENV)/.installed-dev
 	for script in $$(grep -l __main__ benchmarks/*.py); do \
 	  name=$$(basename "$$script" .py); echo "== $$name"; $(BIN)/python -m "benchmarks.$$name" $(ARGS); \
@@ -84,4 +89,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist site demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .peers build dist site demo-output .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

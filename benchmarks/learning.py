@@ -30,7 +30,6 @@ from benchmarks.parties import one_thread, run_parties
 one_thread()
 
 import numpy as np  # noqa: E402  # after one_thread
-from sklearn import datasets, linear_model  # noqa: E402
 
 from secagg import learn, mpc, simulate  # noqa: E402
 
@@ -71,6 +70,8 @@ def fit(model: Any, x: Any, y: Any) -> Run:
 
 def digits(passes: int) -> None:
     """Print which share of digits kept aside is recognised, by scikit-learn and by a model of three parties' rows."""
+    from sklearn import datasets, linear_model  # takes two seconds, in each process of a party as well
+
     x, y = datasets.load_digits(return_X_y=True)
     aside = np.arange(len(y)) % 4 == 0
     theirs = linear_model.LogisticRegression(max_iter=5000).fit(x[~aside], y[~aside])
@@ -115,33 +116,36 @@ async def timed_fit(party: Any, *, x: Any, y: Any, steps: int) -> tuple[float, f
     return time.perf_counter() - begun, time.process_time() - worked
 
 
+def made_up_rows(rows: int, width: int) -> tuple[Any, Any]:
+    """Return a table and labels that depend on it, the same at each call and in `peers/crypten_step.py`."""
+    made_up = np.random.default_rng(0)
+    x = made_up.normal(size=(rows, width))
+    return x, x @ made_up.normal(size=width) / np.sqrt(width) > made_up.normal(size=rows)
+
+
+def gradient_step(x: Any, y: Any) -> tuple[float, float]:
+    """Return the seconds of a gradient step over all rows, and the processor seconds of the three processes."""
+    seconds = []
+    for steps in (1, 1 + STEPS):
+        program = functools.partial(timed_fit, x=x, y=y, steps=steps)
+        each = np.array([result[0] for result in run_parties(dict.fromkeys(NAMES, program)).values()])
+        seconds.append((each[:, 0].max(), each[:, 1].sum()))
+    wall, processor = ((b - a) / STEPS for a, b in zip(*seconds, strict=True))
+    return float(wall), float(processor)
+
+
+def crypten_command(python: str, rows: int, width: int) -> list[str]:
+    script = Path(__file__).parent / "peers" / "crypten_step.py"
+    sizes = {"--rows": rows, "--columns": width, "--steps": CRYPTEN_STEPS}
+    return [python, str(script), *(str(word) for option in sizes.items() for word in option)]
+
+
 def beside_crypten(python: str, x: Any, y: Any, turns: int) -> None:
     """Print the seconds of a step, ours and CrypTen's, and their ratio, for each turn."""
-    script = Path(__file__).parent / "peers" / "crypten_step.py"
-    rows, width = x.shape
     ratios = []
     for turn in range(turns):
-        seconds = []
-        for steps in (1, 1 + STEPS):
-            program = functools.partial(timed_fit, x=x, y=y, steps=steps)
-            results = run_parties(dict.fromkeys(NAMES, program)).values()
-            each = np.array([result[0] for result in results])
-            seconds.append((each[:, 0].max(), each[:, 1].sum()))
-        ours, processor = ((b - a) / STEPS for a, b in zip(*seconds, strict=True))
-        done = subprocess.run(
-            [
-                python,
-                str(script),
-                "--rows",
-                str(rows),
-                "--columns",
-                str(width),
-                "--steps",
-                str(CRYPTEN_STEPS),
-            ],
-            capture_output=True,
-            text=True,
-        )
+        ours, processor = gradient_step(x, y)
+        done = subprocess.run(crypten_command(python, *x.shape), capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"CrypTen in {python} failed: {done.stderr[-2000:]!a}")
         found = next(json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
@@ -183,11 +187,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.digits:
         digits(options.digits)
         return
-    made_up = np.random.default_rng(0)
-    x = made_up.normal(size=(options.rows, options.columns))
-    y = x @ made_up.normal(size=options.columns) / np.sqrt(options.columns) > made_up.normal(
-        size=options.rows
-    )
+    x, y = made_up_rows(options.rows, options.columns)
     if options.crypten_python:
         beside_crypten(options.crypten_python, x, y, options.turns)
         return
