@@ -6,6 +6,7 @@ import importlib
 import itertools
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,20 @@ def test_a_run_writes_the_peers_that_ran_and_says_why_others_did_not(peers, monk
     assert "| 4 ms | 2 (2 to 2) |" in again
     assert "Left out" not in again
     assert "FAST 1.0" in capfd.readouterr().out
+
+
+def test_a_peer_that_hangs_is_ended_with_what_it_started(peers, monkeypatch, tmp_path):
+    comparisons = importlib.import_module("benchmarks.peers.comparisons")
+    monkeypatch.setattr(comparisons, "TIMEOUT_S", 1)
+    script, started = tmp_path / "hangs.sh", tmp_path / "pid"
+    script.write_text(f"sleep 60 &\necho $! > {started}\nwait\n", encoding="utf-8")
+    with pytest.raises(peers.PeerFailedError, match=r"hangs.sh took longer than 1 s"):
+        comparisons.run_script(["sh", str(script)])
+    command = Path(f"/proc/{started.read_text('utf-8').strip()}/cmdline")  # empty once its process has ended
+    until = time.monotonic() + 10
+    while command.exists() and command.read_bytes() and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not (command.exists() and command.read_bytes())
 
 
 @pytest.mark.slow
