@@ -12,7 +12,8 @@ malicious. Nodes may leave until they have sent their input; the key holder must
 A node whose update does not fit the encoding leaves the sum: what it would tell otherwise hides only modulo 2^b, which
 encryption does not compute in.
 
-Learns: server and key holder, the sum and who is in it. That a node left, the server; and why, that node alone.
+Learns: server and key holder, the sum and who is in it. That a node left, the server, and the kind of cause; so it can tell
+that an update did not fit. What did not fit and by how much, that node alone.
 """
 
 from __future__ import annotations

@@ -136,6 +136,7 @@ def test_the_model_is_fetched_where_a_task_may_come_and_own_tensors_stay(by_hand
         ("garbage", "col1"),
         ("another protection", "col2"),
         ("no part of the model", "col3"),
+        ("a local tensor that the runner lacks", "col4"),
     ],
 )
 def test_who_is_asked_for_something_else_or_cannot_answer_is_in_no_sum(
@@ -145,6 +146,14 @@ def test_who_is_asked_for_something_else_or_cannot_answer_is_in_no_sum(
     said = {"another model": "signature", "garbage": "did not answer"}
     if case in said:
         assert said[case] in by_hand[case]["missed"][out]
+
+
+def test_a_malicious_aggregator_gives_nobody_local_tensors(by_hand: dict[str, Any]) -> None:
+    found = by_hand["local tensors"]
+    assert found["contributors"] == NAMES
+    assert not any("bn" in names for names in found["shown"])
+    # In the first training they are the runner's own, ones; in the second what the first returned, twos.
+    assert found["model"] == pytest.approx([2 * (i + 55 / 15) + 55 / 15 for i in range(4)], abs=6e-6)
 
 
 def test_tasks_without_protection_and_tensors_that_are_no_frames_are_refused(by_hand: dict[str, Any]) -> None:

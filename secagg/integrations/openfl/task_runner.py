@@ -33,6 +33,9 @@ class SecureTaskRunner:
     metrics and the size of the data leave the collaborator under masks only. Every other task is refused. What goes wrong
     is in the collaborator's log; the aggregator sees that nothing came.
 
+    Against a malicious aggregator the tensors that the runner declares as LOCAL are not fetched, as OpenFL would where it
+    holds none: they are what the last training returned as such, and before that the runner's own.
+
     Args:
       identity: path of the collaborator's identity key; "{collaborator}" in it becomes its name, for simulations.
       peers: path of the file of public keys of all collaborators.
@@ -57,6 +60,9 @@ class SecureTaskRunner:
         self._working = False  # whether the runner's own task runs
         self._expects_task = True
         self._names: tuple[str, ...] = ()
+        self._own_keys: tuple[
+            TensorKey, ...
+        ] = ()  # needed by the training, and never asked of the aggregator
         self._local: Tensors = {}
         super().__init__(*others, **more)
 
@@ -116,8 +122,12 @@ class SecureTaskRunner:
         own = self._needs(kwargs.pop("task", "train_task"), **kwargs)
         shown = [key for key in own if key.origin == "GLOBAL" and "model" in key.tags]
         self._names = tuple(key.tensor_name for key in shown if key.tensor_name != messages.FRAMES)
+        if self._insists.is_malicious:
+            # OpenFL asks the aggregator for a LOCAL tensor that it does not hold.
+            self._own_keys = tuple(key for key in own if key.origin == "LOCAL")
+        fetched = [key for key in own if key not in self._own_keys and key.tensor_name != messages.FRAMES]
         frames = TensorKey(messages.FRAMES, "GLOBAL", 0, False, ("model",))
-        return [frames, *(key for key in own if self._expects_task and key.tensor_name != messages.FRAMES)]
+        return [frames, *(fetched if self._expects_task else ())]
 
     def get_tensor_dict(self, *others: Any, **more: Any) -> dict[str, Any]:
         """Return the runner's tensors, and at first none of the frames; the plan's first model is made of these."""
@@ -141,6 +151,21 @@ class SecureTaskRunner:
         needs: list[TensorKey] = super().get_required_tensorkeys_for_function(task, **kwargs)  # type: ignore[misc]
         return needs
 
+    def _own_tensors(self) -> dict[str, Any]:
+        """Return the LOCAL tensors that the training needs: those of the last training, or the runner's as it stands."""
+        kept = {(key.tensor_name, key.report, key.tags): value for key, value in self._local.items()}
+        wanted = {key.tensor_name: (key.tensor_name, key.report, key.tags) for key in self._own_keys}
+        found = {name: np.array(kept[key]) for name, key in wanted.items() if key in kept}
+        if missing := wanted.keys() - found.keys():
+            runners = self.get_tensor_dict(with_opt_vars=True)
+            if strange := sorted(missing - runners.keys()):
+                raise UsageError(
+                    f"the training needs the LOCAL tensor {strange[0]!r:.80}, which the runner's get_tensor_dict does not "
+                    'return; with threat_model = "malicious" it is not taken from the aggregator'
+                )
+            found |= {name: np.array(runners[name]) for name in missing}
+        return found
+
     def _work(
         self,
         keeper: Keeper,
@@ -154,17 +179,19 @@ class SecureTaskRunner:
     ) -> bytes:
         """Run the runner's own tasks, and keep what they reply."""
         sent = {name: np.asarray(model[name]) for name in self._names if name in model}
-        digest = messages.task_digest(sent, round_num) if self._insists.is_malicious else b""
+        # All that came from the aggregator, not the model's tensors alone.
+        digest = messages.task_digest(model, round_num) if self._insists.is_malicious else b""
         keeper.invite(run, TRAIN, frame, sent, task_digest=digest)
+        given = {**model, **self._own_tensors()}
         task, evaluate = tasks
         metrics: dict[str, float] = {}
         self._working = True
         try:
             weight = whole_weight(self.get_train_data_size())
             if evaluate is not None:
-                found, _ = getattr(self, evaluate)(col_name, round_num, dict(model), **kwargs)
+                found, _ = getattr(self, evaluate)(col_name, round_num, dict(given), **kwargs)
                 metrics |= _metrics_in(found, evaluate)
-            found, self._local = getattr(self, task)(col_name, round_num, dict(model), **kwargs)
+            found, self._local = getattr(self, task)(col_name, round_num, dict(given), **kwargs)
         finally:
             self._working = False
         metrics |= _metrics_in(found, task)

@@ -40,14 +40,38 @@ class Small(Runner):
         return found, {TensorKey("own", col_name, round_num + 1, False, ("model",)): np.ones(1)}
 
 
+class HoldsOut(Small):
+    """Multiplies the model by a tensor that it declares as its own."""
+
+    def __init__(self, name, own="bn"):
+        super().__init__(name)
+        self.own = own
+
+    def get_tensor_dict(self, with_opt_vars):
+        return {**MODEL, "bn": np.ones(4, np.float32)}
+
+    def get_required_tensorkeys_for_function(self, func_name, **kwargs):
+        return [
+            TensorKey("w", "GLOBAL", 0, False, ("model",)),
+            TensorKey(self.own, "LOCAL", 0, False, ("model",)),
+        ]
+
+    def train_task(self, col_name, round_num, input_tensor_dict, **kwargs):
+        bn = input_tensor_dict["bn"]
+        found, _ = super().train_task(col_name, round_num, {"w": input_tensor_dict["w"] * bn}, **kwargs)
+        return found, {TensorKey("bn", col_name, round_num + 1, False, ("model",)): 2 * bn}
+
+
 class Protected(SecureTaskRunner, Small):
     pass
 
 
-def runner(name, protection=PROTECTION, **more):
-    return Protected(
-        name, identity=f"{KEYS}/{{collaborator}}.key", peers=PEERS, protection=protection, **more
-    )
+class ProtectedHoldsOut(SecureTaskRunner, HoldsOut):
+    pass
+
+
+def runner(name, protection=PROTECTION, kind=Protected, **more):
+    return kind(name, identity=f"{KEYS}/{{collaborator}}.key", peers=PEERS, protection=protection, **more)
 
 
 def summing(protection=PROTECTION):
@@ -61,12 +85,16 @@ def played(rounds, change=None, server=None, order=(m.FRAMES, "w"), **runners):
     summed = server or summing()
     there = {name: runners.get(name) or runner(name) for name in NAMES}
     model = {m.FRAMES: np.zeros(1, np.float32), **MODEL}
+    others = {
+        "bn": np.ones(4, np.float32),
+        "strange": np.ones(4, np.float32),
+    }  # the aggregator's, for who asks
     kept, shown = [], []
     for number in range(rounds):
         sent = {}
         for name, one in there.items():
             keys = one.get_required_tensorkeys_for_function("protected_round", task="train_task")
-            given = {key.tensor_name: np.array(model[key.tensor_name]) for key in keys}
+            given = {key.tensor_name: np.array({**others, **model}[key.tensor_name]) for key in keys}
             shown.append(sorted(given))
             if change:
                 given = change(name, number, given)
@@ -102,6 +130,12 @@ def other_model(name, number, given):
     return given
 
 
+def other_local(name, number, given):
+    if name == "col1" and "bn" in given:
+        given["bn"] = given["bn"] * np.float32(50)
+    return given
+
+
 def garbage(name, number, given):
     if name == "col1" and number == 3:
         given[m.FRAMES] = np.full(9, 7.5, np.float32)
@@ -122,6 +156,10 @@ def main():
     found = {
         "plain": played(7),
         "another model": played(7, other_model),
+        "local tensors": played(13, other_local, **{n: runner(n, kind=ProtectedHoldsOut) for n in NAMES}),
+        "a local tensor that the runner lacks": played(
+            7, col4=runner("col4", kind=ProtectedHoldsOut, own="strange")
+        ),
         "garbage": played(7, garbage),
         "another protection": played(7, col2=runner("col2", {**PROTECTION, "threat_model": "semi-honest"})),
         "no part of the model": played(7, col3=runner("col3", extra=("momentum",))),
