@@ -3,17 +3,22 @@
 Each owner counts its own rows alone (`group_counts`). Only counts are shared; on shares they are added up, and small ones
 taken out (`released`). What is opened is
 
-  a group         its rows and how many of them are right, where it has at least `smallest` rows
+  a group         its rows, where it has at least `smallest`
   its two sides   positives, true and false positives, where positives and negatives are each at least so many
   a score bin     rows, positives and sum of scores, where the two sides are told and the bin has at least so many rows
 
-Everything else is 0 when it is opened. Totals are known elsewhere: of all rows to whoever weights a mean by them, of a
-group's bins by its rows. So what is not told must not follow from what is. If all that is not told of a total is below
-`smallest`, or is a single count, the smallest count that would be told is not told either. Then what follows from the total
-is of at least `smallest` rows, and of two counts or more. Counts that tie are left out together.
+Everything else is 0 when it is opened. A group's accuracy follows from its sides, and is told only with them: a model that
+says 0 of everybody is wrong of as many rows as are positive.
+
+Totals are known elsewhere: of all rows to whoever weights a mean by them; of a group's bins above the threshold, and below
+it, by its sides. So the threshold is an edge of the bins, and what is not told must not follow from what is. If all that is
+not told of a total is below `smallest`, or is a single count, the smallest count that would be told is not told either. Then
+what follows from the total is of at least `smallest` rows, and of two counts or more. Counts that tie are left out together.
+Where a total itself is smaller, or is of one bin, the sides tell its rows and positives; none of its scores follow.
 
 Learns: whoever the result is opened to, the counts above, and which there are not. Of a count that is not told, that it is
-small, or the smallest. Nobody learns a group's count otherwise.
+small, or the smallest. Bounds follow, and counts at a bound: two groups of 38 rows together, that are not told at a smallest
+count of 20, have 19 each. Nobody learns a group's count otherwise.
 
 Of labels no total is taken to be known. Where one is, as from a published rate of the whole, a group's positives can follow
 though its sides are not told. Counts within a group that is told can be small: two false negatives among fifty positives
@@ -50,18 +55,17 @@ def group_counts(
       groups: of each row, 0 to below n_groups.
       labels: bools, or 0 and 1.
       scores: what the model gives to the label 1, within 0 and 1.
-      threshold: from which score on the model says 1.
+      threshold: from which score on the model says 1; an edge of the bins, below 1.
       bins: of equal width, for calibration.
 
     Raises:
-      UsageError: no groups or bins, or a threshold beyond 0 and 1.
+      UsageError: no groups or bins, or a threshold that is no edge of the bins.
       ShapeError: columns of different lengths.
       RangeError: a group, label or score that is none.
     """
-    if n_groups < 1 or bins < 1 or not 0 <= threshold <= 1:
-        raise UsageError(
-            f"expected groups, bins and a threshold within 0 and 1, got {n_groups}, {bins}, {threshold}"
-        )
+    if n_groups < 1 or bins < 1:
+        raise UsageError(f"expected groups and bins, got {n_groups} and {bins}")
+    _below(threshold, bins)
     group, label, score = np.asarray(groups), np.asarray(labels), np.asarray(scores, np.float64)
     if group.ndim != 1 or not group.shape == label.shape == score.shape:
         raise ShapeError(
@@ -81,7 +85,8 @@ def group_counts(
         )
     group, positive = group.astype(np.int64), label.astype(bool)
     said = score >= threshold
-    place = np.minimum((score * bins).astype(np.int64), bins - 1)
+    # By the very edges, so that no rounding puts a row at one side of the threshold and its bin at the other.
+    place = np.searchsorted(np.arange(1, bins) / bins, score, side="right")
     units = np.rint(score * (1 << SCORE_BITS)).astype(np.int64)
     sides = [np.ones(len(group), bool), positive, said & positive, said & ~positive]
     out = np.zeros((n_groups, _SIDES + _EACH * bins), np.int64)
@@ -104,15 +109,16 @@ class Shown(NamedTuple):
     has_bin: SharedArray
 
 
-def released(counts: SharedArray, *, smallest: int) -> Shown:
+def released(counts: SharedArray, *, smallest: int, threshold: float) -> Shown:
     """Return what may be opened of all owners' counts together.
 
     Args:
       counts: int64 of shape (owners, groups, 4 + 3 bins), as `group_counts` makes them.
       smallest: the fewest rows that are told.
+      threshold: the one that all owners counted by.
 
     Raises:
-      UsageError: a smallest count below 2.
+      UsageError: a smallest count below 2, or a threshold that is no edge of the bins.
       ShapeError: counts of another shape.
     """
     if not isinstance(smallest, int) or isinstance(smallest, bool) or smallest < 2:
@@ -126,15 +132,15 @@ def released(counts: SharedArray, *, smallest: int) -> Shown:
         raise ShapeError(f"expected counts of owners, groups, and sides and bins, got {counts!r}")
     total = counts.sum(axis=0)
     n_groups, bins = total.shape[0], (total.shape[1] - _SIDES) // _EACH
+    edge = _below(threshold, bins)
     rows, positives, true, false = (total[:, column] for column in range(_SIDES))
     binned = total[:, _SIDES:].reshape(n_groups, _EACH, bins)
     has_group = _told(rows.reshape(1, n_groups), smallest).reshape(n_groups)
     has_sides = has_group & (positives >= smallest) & (rows - positives >= smallest)
-    has_bin = _told(binned[:, 0], smallest) & has_sides.reshape(n_groups, 1)
-    right = true + (rows - positives) - false
+    has_bin = _told_by_side(binned[:, 0], smallest, edge) & has_sides.reshape(n_groups, 1)
     told, both = has_group.astype(int64), has_sides.astype(int64)
     return Shown(
-        groups=_stacked([rows * told, right * told]),
+        groups=rows * told,
         sides=_stacked([positives * both, true * both, false * both]),
         bins=binned * has_bin.astype(int64).reshape(n_groups, 1, bins),
         has_group=has_group,
@@ -155,6 +161,31 @@ def _told(counts: SharedArray, smallest: int) -> SharedArray:
     return told
 
 
+def _told_by_side(counts: SharedArray, smallest: int, edge: int) -> SharedArray:
+    """Return which bins may be told beside their totals below and above the threshold: the sides tell both."""
+    if edge == 0:
+        return _told(counts, smallest)
+    sides: SharedArray = np.concatenate(
+        [_told(counts[:, :edge], smallest), _told(counts[:, edge:], smallest)], axis=1
+    )
+    return sides
+
+
+def _below(threshold: float, bins: int) -> int:
+    """Return how many bins are below the threshold.
+
+    Raises:
+      UsageError: it is no edge of the bins.
+    """
+    edge = round(threshold * bins) if 0 <= threshold < 1 else bins
+    if edge >= bins or edge / bins != threshold:
+        raise UsageError(
+            f"expected a threshold from 0 to below 1 that is an edge of the {bins} bins, so k / {bins}, got {threshold}; "
+            "what the model says 1 of would tell parts of a bin else"
+        )
+    return edge
+
+
 def _stacked(columns: Sequence[SharedArray]) -> SharedArray:
     from secagg.mpc.arrays.moves import stack
 
@@ -170,8 +201,8 @@ class GroupMetrics:
 
     Attributes:
       rows: how many there are; None, and so is all else, where the group is not told.
-      accuracy: of all rows.
-      positive_rate: of labels; None, with the two below, where a side is not told.
+      accuracy: of all rows; None, with the three below, where a side is not told.
+      positive_rate: of labels.
       tpr, fpr: of positives and of negatives, how many the model says 1 of.
       calibration: of each score bin rows, mean score and rate of positives; None where a bin is not told.
       calibration_error: mean distance of score and rate in the bins that are told, weighted by rows; None without any.
@@ -194,10 +225,11 @@ def metrics_of(opened: Sequence[Any]) -> list[GroupMetrics]:
         if not there:
             found.append(GroupMetrics(calibration=(None,) * bins.shape[2]))
             continue
-        rows, right = groups[i].tolist()
-        positive_rate = tpr = fpr = None
+        rows = int(groups[i])
+        accuracy = positive_rate = tpr = fpr = None
         if has_sides[i]:
             positives, true, false = sides[i].tolist()
+            accuracy = (true + rows - positives - false) / rows
             positive_rate, tpr, fpr = positives / rows, true / positives, false / (rows - positives)
         calibration = tuple(
             (int(n), float(units) / (1 << SCORE_BITS) / n, float(hits) / n) if told else None
@@ -209,5 +241,5 @@ def metrics_of(opened: Sequence[Any]) -> list[GroupMetrics]:
             if told
             else None
         )
-        found.append(GroupMetrics(rows, right / rows, positive_rate, tpr, fpr, calibration, off))
+        found.append(GroupMetrics(rows, accuracy, positive_rate, tpr, fpr, calibration, off))
     return found

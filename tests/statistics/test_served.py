@@ -50,7 +50,7 @@ async def program(party: Any) -> Any:
         mine = group_counts(group, label, score, n_groups=GROUPS, bins=BINS) if party.me == name else None
         shares.append(engine.share(mine, owner=name, shape=shape))
     stacked: Any = np.stack(shares)
-    return await engine.open(*released(stacked, smallest=SMALLEST), to="ada")
+    return await engine.open(*released(stacked, smallest=SMALLEST, threshold=0.5), to="ada")
 
 
 @pytest.mark.slow
@@ -80,22 +80,43 @@ def test_metrics_of_three_owners_are_those_of_the_pooled_rows_and_the_small_grou
     assert found[2] == GroupMetrics(calibration=(None,) * BINS)
 
 
-def shown(counts: Any, smallest: int = SMALLEST) -> list[Any]:
+def shown(counts: Any, smallest: int = SMALLEST, threshold: float = 0.5) -> list[Any]:
     async def start(primitives: Any) -> Any:
         engine = mpc.Engine(primitives)
         shared = engine.share(counts, owner="ada", shape=counts.shape)
-        return await engine.open(*released(shared, smallest=smallest))
+        return await engine.open(*released(shared, smallest=smallest, threshold=threshold))
 
     return run_clear(start)
 
 
-def test_a_group_with_few_of_one_side_tells_its_accuracy_alone() -> None:
+def test_a_group_with_few_of_one_side_tells_its_rows_alone() -> None:
     label = np.zeros(60, bool)
     label[:5] = True
     counts = [group_counts(np.zeros(60, int), label, np.full(60, 0.25), n_groups=1, bins=2)]
-    (one,) = metrics_of(shown(np.array(counts)))
-    assert (one.rows, one.accuracy) == (60, 55 / 60)
-    assert (one.positive_rate, one.tpr, one.fpr, one.calibration) == (None, None, None, (None, None))
+    # The model says 0 of everybody: whoever knows how many rows are right knows the five positives.
+    opened = shown(np.array(counts))
+    assert metrics_of(opened) == [GroupMetrics(60, calibration=(None, None))]
+    assert sum(int(np.abs(part).sum()) for part in opened[:3]) == 60
+
+
+@pytest.mark.parametrize(("threshold", "edge"), [(0.0, 0), (0.25, 2), (0.5, 4)])
+def test_no_small_bin_follows_from_how_many_the_model_says_1_of(threshold: float, edge: int) -> None:
+    sizes = np.array([[0, 19, 3, 20, 40, 8, 9, 3], [30, 2, 30, 9, 3, 30, 9, 11], [9, 9, 9, 9, 9, 9, 9, 3]])
+    group, place = np.repeat(np.indices(sizes.shape).reshape(2, -1), sizes.reshape(-1), axis=1)
+    label = np.arange(len(group)) % 2 == 0
+    # Each row is at the lower edge of its bin.
+    counts = group_counts(group, label, place / 8, n_groups=3, threshold=threshold, bins=8)
+    rows, sides, bins, _, has_sides, has_bin = map(np.asarray, shown(np.array([counts]), threshold=threshold))
+    assert has_sides.all()
+    said = sides[:, 1] + sides[:, 2]
+    for side, known in ((slice(edge, None), said), (slice(0, edge), rows - said)):
+        for size, told, total, opened in zip(
+            sizes[:, side], has_bin[:, side], known, bins[:, 0, side], strict=True
+        ):
+            hidden = size[~told]
+            assert total - opened.sum() == hidden.sum()
+            # Otherwise all of a side is hidden, or nothing is.
+            assert not told.any() or not hidden.size or (len(hidden) >= 2 and hidden.sum() >= SMALLEST)
 
 
 def told_in_clear(counts: Any, smallest: int) -> Any:
@@ -141,6 +162,9 @@ def test_without_secondary_suppression_the_total_would_tell_a_small_group() -> N
         ({"labels": [0]}, ShapeError),
         ({"bins": 0}, UsageError),
         ({"threshold": 2.0}, UsageError),
+        ({"threshold": 0.55}, UsageError),
+        ({"threshold": 1.0}, UsageError),
+        ({"bins": 5}, UsageError),
     ],
 )
 def test_rows_that_cannot_be_counted_are_refused(change: dict[str, Any], error: type[Exception]) -> None:
