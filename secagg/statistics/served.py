@@ -30,7 +30,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,10 +165,9 @@ def _told_by_side(counts: SharedArray, smallest: int, edge: int) -> SharedArray:
     """Return which bins may be told beside their totals below and above the threshold: the sides tell both."""
     if edge == 0:
         return _told(counts, smallest)
-    sides: SharedArray = np.concatenate(
-        [_told(counts[:, :edge], smallest), _told(counts[:, edge:], smallest)], axis=1
-    )
-    return sides
+    sides: list[Any] = [_told(counts[:, :edge], smallest), _told(counts[:, edge:], smallest)]
+    told: Any = np.concatenate(sides, axis=1)
+    return cast(SharedArray, told)
 
 
 def _below(threshold: float, bins: int) -> int:
