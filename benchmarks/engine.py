@@ -88,6 +88,7 @@ def operations(n: int, side: int, repeats: int) -> dict[str, tuple[Operation, in
             ),
             repeats,
         ),
+        "and": (Operation("AND of 64 bits", COSTS.conjunction(64 * pad // 8), 6 * 64 * pad), repeats),
         "open": (Operation("open", COSTS.open(8 * n), 0), repeats),
         "mm": (matrix, max(2, repeats // 3)),
         "mul-small": (small, 20 * repeats),
@@ -114,12 +115,14 @@ async def party_program(party: Any, *, n: int, side: int, repeats: int) -> dict[
     few, others = a[:SMALL].copy(), b[:SMALL].copy()
     beacon = engine.public(ring, np.zeros(1, np.uint64))
     flags = await engine.negative(a)
+    bits = [await engine.to_bits(x) for x in (a, b)]
     runs = {
         "imul": lambda: engine.multiply(a, b),
         "mul": lambda: engine.multiply(a, b, FRAC_BITS),
         "cmp": lambda: engine.negative(a),
         "bit": lambda: engine.from_bits(flags, ring, n),
         "eq": lambda: engine.zero(a),
+        "and": lambda: engine.conjunction([(bits[0], bits[1])]),
         "open": lambda: engine.open(a),
         "mm": lambda: engine.matmul(p, q, FRAC_BITS),
         "mul-small": lambda: engine.multiply(few, others, FRAC_BITS),

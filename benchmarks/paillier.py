@@ -25,7 +25,7 @@ import numpy as np
 import phe
 
 from secagg.fixed_point import plan
-from secagg.he.paillier import PublicKey, RandomizerPool, SecretKey, table_speed
+from secagg.he.paillier import Ciphertext, PublicKey, RandomizerPool, SecretKey, table_speed
 from secagg.integrations.phe import to_secret_key
 
 PLAN = plan(clip=1000.0, frac_bits=20, parties=10_000)  # sums of 45 bits: slots of 48
@@ -103,6 +103,40 @@ class Bench:
         self.theirs = to_secret_key(SecretKey(PublicKey(int(self.public.n)), *self.key.prime_factors()))
         self.label = f"s = {self.public.s}"
 
+    def products_alone(self, count: int) -> Step:
+        """Return the step of `count` of GMP's products modulo n^(s + 1) a residue, for sixteen residues."""
+        factors = self.public.encrypt(self.x[: self.slots * 16], PLAN).integers()
+        modulus = self.public.modulus.ciphertext
+
+        def multiply() -> None:
+            value = factors[0]
+            for _ in range(count):
+                for factor in factors:
+                    value = value * factor % modulus
+
+        name = f"limit: {count} GMP products modulo n^{self.public.s + 1}"
+        return Step(name, multiply, len(factors) * self.slots)
+
+    def additions_alone(self, total: Ciphertext, summand: Ciphertext, numbers: int) -> Step:
+        """Return the step of one of GMP's products modulo n^(s + 1) a residue."""
+        pairs = list(zip(total.integers(), summand.integers(), strict=True))
+        modulus = self.public.modulus.ciphertext
+        name = f"limit: GMP's product modulo n^{self.public.s + 1}"
+        return Step(name, lambda: [v * w % modulus for v, w in pairs], numbers)
+
+    def powers_alone(self, ciphertext: Ciphertext) -> Step:
+        """Return the step of GMP's powers modulo p^(s + 1) and q^(s + 1), a pair a residue."""
+        residues = ciphertext.integers()
+        moduli = [(p, gmpy2.mpz(p) ** (self.public.s + 1)) for p in self.key.prime_factors()]
+
+        def powers() -> None:
+            for p, modulus in moduli:
+                for c in residues:
+                    gmpy2.powmod(c, p - 1, modulus)
+
+        name = f"limit: GMP's powers modulo p^{self.public.s + 1}, q^{self.public.s + 1}"
+        return Step(name, powers, self.x.size)
+
     def encryption(self) -> None:
         print(f"\nencrypt, {self.label}, {self.slots} numbers a residue, {self.residues} residues")
         public, x = self.public, self.x
@@ -110,18 +144,9 @@ class Bench:
         background = Deferred()
         pool = RandomizerPool(public, background, size=self.residues)
         windows = {key.randomizer_bits: -(-key.randomizer_bits // WINDOW) for key in (public, short)}
-        factors = public.encrypt(self.x[: self.slots * 16], PLAN).integers()
-
-        def multiply(count: int) -> None:
-            modulus = public.modulus.ciphertext
-            value = factors[0]
-            for _ in range(count):
-                for factor in factors:
-                    value = value * factor % modulus
 
         def limit(bits: int) -> Step:
-            name = f"limit: {windows[bits]} GMP products modulo n^{public.s + 1}"
-            return Step(name, lambda: multiply(windows[bits]), len(factors) * self.slots)
+            return self.products_alone(windows[bits])
 
         for key in (public, short, self.key):
             key.prepare(window=WINDOW)
@@ -149,8 +174,6 @@ class Bench:
         print(f"\nadd, {self.label}")
         public, x = self.public, np.resize(self.x, self.slots * self.residues * 8)
         total, one = public.encrypt(x, PLAN), public.encrypt(x, PLAN)
-        a, b = total.integers(), one.integers()
-        modulus = public.modulus.ciphertext
 
         def add() -> None:
             nonlocal total
@@ -161,11 +184,7 @@ class Bench:
         peer = Step("phe", lambda: [mine + other for _ in range(64)], 64)
         ours = Step("+=", add, x.size)
         arrived = Step("from_bytes, checks included", lambda: public.read_bytes(data), x.size)
-        limit = Step(
-            f"limit: GMP's product modulo n^{public.s + 1}",
-            lambda: [v * w % modulus for v, w in zip(a, b, strict=True)],
-            x.size,
-        )
+        limit = self.additions_alone(total, one, x.size)
         take_turns([peer, ours, arrived, limit], 3 * self.repeats)
         report([peer], peer, None, "-")
         report([ours, limit, arrived], peer, limit, "+= at least 90 x phe")
@@ -175,19 +194,9 @@ class Bench:
         print(f"\ndecrypt, {self.label}")
         ciphertext = self.public.encrypt(self.x, PLAN)
         theirs = self.theirs.public_key.encrypt(123456789)
-        residues = ciphertext.integers()
-        moduli = [(p, gmpy2.mpz(p) ** (self.public.s + 1)) for p in self.key.prime_factors()]
-
-        def powers() -> None:
-            for p, modulus in moduli:
-                for c in residues:
-                    gmpy2.powmod(c, p - 1, modulus)
-
         peer = Step("phe", lambda: self.theirs.decrypt(theirs), 1)
         ours = Step("secagg", lambda: self.key.decrypt(ciphertext), self.x.size)
-        limit = Step(
-            f"limit: GMP's powers modulo p^{self.public.s + 1}, q^{self.public.s + 1}", powers, self.x.size
-        )
+        limit = self.powers_alone(ciphertext)
         take_turns([peer, ours, limit], self.repeats)
         report([peer], peer, None, "-")
         report([ours, limit], peer, limit, "at least 60 x phe")
