@@ -45,10 +45,10 @@ def test_every_script_is_found():
 def test_the_table_of_limits_replaces_the_one_on_the_page_and_nothing_else():
     limits = importlib.import_module("benchmarks.limits")
     page = limits.PAGE.read_text(encoding="utf-8")
-    once = limits.put(page, "| first |\n")
-    assert "| first |" in once
-    assert limits.put(once, "| second |\n") == once.replace("first", "second")
+    once = limits.put(page, "| table-1 |\n")
+    assert "| table-1 |" in once
+    assert limits.put(once, "| table-2 |\n") == once.replace("table-1", "table-2")
     assert once.partition(limits.BEGIN)[0] == page.partition(limits.BEGIN)[0]
     assert once.partition(limits.END)[2] == page.partition(limits.END)[2]
     with pytest.raises(SystemExit, match="lacks the lines"):
-        limits.put("no table", "| first |\n")
+        limits.put("no table", "| table-1 |\n")
