@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -10,14 +11,15 @@ import numpy as np
 import pytest
 
 from secagg import bench
-from secagg.bench import campaign
+from secagg.bench import campaign, machine
 from secagg.bench.case import Case, crossed, network_named
-from secagg.bench.measure import measure
+from secagg.bench.measure import _declared, measure
 from secagg.bench.operations import OPERATIONS
 from secagg.bench.processes import Processes
 from secagg.bench.store import Store
 from secagg.bench.subjects import names, prepare
 from secagg.bench.table import COLUMNS, Table
+from secagg.cost.operation import Cost
 from secagg.errors import PeerVanishedError, SecaggError, UsageError
 from secagg.wire import Message
 
@@ -147,6 +149,24 @@ def test_a_file_of_something_else_is_refused(line, tmp_path):
         UsageError, match=r"expected results of secagg bench in .*, got something else in line 1"
     ):
         Store(tmp_path, "here")
+
+
+def test_another_machine_other_versions_and_changed_code_are_elsewhere(monkeypatch):
+    here = machine.where()
+    for name, changed in (("machine", {"cores": 0}), ("versions", {}), ("_code", "other")):
+        with monkeypatch.context() as patch:
+            patch.setattr(machine, name, lambda changed=changed: changed)
+            assert machine.where() != here
+
+
+@pytest.mark.parametrize(
+    ("sent", "equal"), [((8, 8), True), ((8, 9), False), ((8, 7), False), ((9, 8), False)]
+)
+def test_bytes_are_as_declared_where_each_party_sends_just_so_many(sent, equal):
+    finished: Any = SimpleNamespace(declared=lambda name: Cost(2, {name: 8}))
+    totals = [SimpleNamespace(sent=SimpleNamespace(payload_bytes=n)) for n in sent]
+    ledgers: Any = {name: SimpleNamespace(total=lambda t=t: t) for name, t in zip("ab", totals, strict=True)}
+    assert _declared(finished, ledgers)["bytes_equal"] is equal
 
 
 def test_a_result_that_is_wrong_is_not_written_down(monkeypatch):

@@ -65,6 +65,9 @@ def test_the_measured_bytes_of_a_masked_sum_grow_as_its_clients_and_neighbours_d
     assert grown["client sends"].curve.residual < 0.01
     assert grown["client computes"].as_declared is None
     assert grown["server sends"].points[0][0] == 4
+    for said in ({"bytes_equal": False}, {}):  # of one run
+        others = Table.of([*results[:-1], {**results[-1], "declared": said}])
+        assert {one.as_declared for one in growth.growths(others, "parties")} == {False, None}
 
 
 @pytest.mark.slow

@@ -14,10 +14,12 @@ import pytest
 from ports import reserved_ports
 from secagg.cli import main
 from secagg.errors import AbortedError, BudgetError
+from secagg.jobs.gates import agreement
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import load_job
 from secagg.jobs.run import Progress, run_job
 from secagg.network.identity import create_identity, load_identity
+from secagg.network.unable import Cause, tell_unable
 
 PARTIES = ("bank_a", "bank_b", "bank_x")
 
@@ -86,6 +88,22 @@ def test_a_party_without_a_column_or_a_place_for_results_ends_the_wait_of_the_ot
         said = " ".join(capsys.readouterr().err.split())
         assert "bank_b, bank_x were there and heard that this party cannot take part" in said
         check_told(runs, why)
+
+
+def test_who_cannot_take_part_in_another_run_ends_nothing(folder: Path) -> None:
+    job = load_job(folder / "job.toml")
+    for_this = agreement(job, ())[0]
+    with waiting(folder) as runs:
+        for about, cause in ((bytes(32), Cause.RESULTS), (for_this, Cause.DATA)):
+            tell_unable(
+                me="bank_a",
+                identity=load_identity("bank_a", folder / "bank_a.key", folder / "bank_a.crt"),
+                peers=job.peers(),
+                listen=job.members[0].address,
+                agreement=about,
+                cause=cause,
+            )
+        check_told(runs, Cause.DATA.reason)
 
 
 def test_a_party_whose_gate_is_not_ready_ends_the_wait_of_the_others(folder: Path) -> None:

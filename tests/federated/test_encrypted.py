@@ -8,14 +8,16 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from played_rounds import NAMES, SENT, Played
 from secagg import wire
-from secagg.errors import UsageError
+from secagg.errors import RemoteProtocolError, TooFewPartiesError, UsageError
 from secagg.federated import Encoding, Encryption, Privacy, Protection
-from secagg.federated.encrypted import EncryptedInput, SumKey, Total
+from secagg.federated.encrypted import Adding, Decrypted, EncryptedInput, EncryptedTerms, SumKey, Total
 from secagg.federated.messages import KeyToUse
 from secagg.he.rlwe import PublicKey
+from secagg.ring import Ring
 from secagg.signing import sign
 
 RLWE = Protection(0.2, 0.2, encryption=Encryption("c"))
@@ -208,3 +210,53 @@ def test_set_ups_that_would_show_updates_are_refused(settings: Any, match: str) 
     for fields in ({"scheme": "ckks"}, {"bits": 1024}):
         with pytest.raises(UsageError, match="expected"):
             Encryption("c", **fields)
+
+
+def terms_of(length: int = 6, *, context: bytes = bytes(32)) -> EncryptedTerms:
+    return EncryptedTerms(Encryption("c"), NAMES, Ring(24), length, 4, context)
+
+
+def test_the_server_takes_one_input_as_agreed_from_each_node_and_the_holders_key_and_sum_alone() -> None:
+    terms, numbers = terms_of(), np.arange(6, dtype=np.uint32)
+    identity = Ed25519PrivateKey.generate()
+    adding = Adding(terms, {"c": identity.public_key().public_bytes_raw()})
+    secret = terms.new_key()
+    told = terms.signed_key(secret, identity)
+    adding.take_key("a", told)
+    with pytest.raises(TooFewPartiesError, match="made no key"):
+        adding.key()
+    adding.take_key("c", told)
+    one, another = (terms.encrypt(secret.public_key, numbers) for _ in range(2))
+    adding.take_input("a", one)
+    with pytest.raises(RemoteProtocolError, match="one input from a, got another"):
+        adding.take_input("a", another)
+    both: Any = terms.read(secret.public_key, one, "a")
+    both += terms.read(secret.public_key, another, "b")
+    for wrong in (EncryptedInput(both.to_bytes()), terms_of(5).encrypt(secret.public_key, numbers[:5])):
+        with pytest.raises(RemoteProtocolError, match="one encryption of 6 numbers"):
+            adding.take_input("b", wrong)
+    for name in "bd":
+        adding.take_input(name, terms.encrypt(secret.public_key, numbers))
+    with pytest.raises(TooFewPartiesError, match="at least 4 of 5 nodes, got 3"):
+        adding.total()
+    adding.take_input("e", terms.encrypt(secret.public_key, numbers))
+    found = terms.decrypt(secret, adding.total(), peer="server")
+    for wrong_total in (found.total[:5], found.total.astype(np.uint64)):
+        with pytest.raises(RemoteProtocolError, match="expected 6 numbers of uint32 from c"):
+            adding.take_total("c", Decrypted(wrong_total))
+    adding.take_total("c", Decrypted(found.total + np.uint32(1 << 24)))  # beyond the ring
+    assert adding.finish().tolist() == (4 * numbers).tolist()
+
+
+def test_the_key_holder_decrypts_no_sum_of_other_vectors_than_agreed() -> None:
+    terms, shorter = terms_of(), terms_of(5)
+    secret = terms.new_key()
+    numbers = np.arange(5, dtype=np.uint32)
+    total: Any = None
+    for name in "abde":
+        one = shorter.read(secret.public_key, shorter.encrypt(secret.public_key, numbers), name)
+        total = one if total is None else total + one
+    message = Total(tuple("abde"), total.to_bytes())
+    assert shorter.decrypt(secret, message, peer="server").total.tolist() == (4 * numbers).tolist()
+    with pytest.raises(RemoteProtocolError, match="4 ciphertexts of 6 numbers"):
+        terms.decrypt(secret, message, peer="server")

@@ -7,13 +7,22 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from ports import reserved_ports
-from secagg.errors import JobError, PeerMissingError, PlanError, SecaggError, UsageError
+from secagg.errors import (
+    CheatingError,
+    JobError,
+    PeerMissingError,
+    PlanError,
+    RemoteProtocolError,
+    SecaggError,
+    UsageError,
+)
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import parse_job
 from secagg.jobs.plain import decode, encode
@@ -21,7 +30,7 @@ from secagg.jobs.run import Part
 from secagg.jobs.shards import LocalWorkers, Work, Workplace, attempts, find_in_shards, worker
 from secagg.network.identity import Identity, create_identity
 from secagg.network.tcp import Peer, Timeouts, run_party
-from secagg.protocols.group_by import Field, Query, Rows, announce, reference
+from secagg.protocols.group_by import Field, Layout, Query, Rows, announce, reference
 
 BANKS = ("north", "south", "west")
 FIELDS = (Field("senders", 100, at_least=5), Field("banks", 1, at_least=2, opened=False))
@@ -211,6 +220,70 @@ def test_parties_whose_workers_meet_in_another_step_shard_or_attempt_do_not_agre
     assert all(isinstance(error, PeerMissingError) for error in found.values())
     assert digests["north"] == digests["south"] == digests["west"]
     assert len(set(digests["north"])) == len(digests["north"]) > SHARDS
+
+
+def test_workers_agree_on_session_step_shard_attempt_what_is_kept_layout_and_certificates(
+    identities, tmp_path
+):
+    work = Work(Workplace(LocalWorkers(), tmp_path), {name: [("127.0.0.1", 1)] for name in BANKS}, SHARDS)
+    usual: dict[str, Any] = {
+        "session": bytes(32),
+        "step": "open",
+        "shard": 1,
+        "attempt": 1,
+        "kept": "1-1",
+        "count": 50,
+    }
+
+    def agreement(**change: Any) -> bytes:
+        told = usual | {"certificates": dict.fromkeys(BANKS, b"pem")} | change
+        party: Any = SimpleNamespace(me="north", roster=BANKS, session=told["session"])
+        layout = Layout.plan(QUERY, [told["count"], 50, 50], shards=SHARDS)
+        made = attempts.Attempts(party, work, layout, lambda shard: None)
+        made._kept[1] = made._kept[2] = told["kept"]
+        own = identities["north"]
+        task = made._task(told["step"], 0, told["shard"], told["attempt"], own, told["certificates"])
+        return task["agreement"]
+
+    changes: list[dict[str, Any]] = [
+        {"session": bytes(31) + b"1"}, {"step": "compute"}, {"shard": 2}, {"attempt": 2}, {"kept": "1-2"}, {"count": 51},
+        {"certificates": dict.fromkeys(BANKS, b"pem") | {"west": b"other"}},
+    ]  # fmt: skip
+    assert agreement() == agreement()
+    assert len({agreement(), *(agreement(**change) for change in changes)}) == 1 + len(changes)
+
+
+def test_words_of_another_turn_or_of_another_number_of_workers_are_refused(tmp_path):
+    work = Work(Workplace(LocalWorkers(), tmp_path), {name: [("127.0.0.1", 1)] for name in BANKS}, SHARDS)
+    party: Any = SimpleNamespace(me="north", roster=BANKS, session=bytes(32))
+    made = attempts.Attempts(party, work, Layout.plan(QUERY, [50] * 3, shards=SHARDS), lambda shard: None)
+    made._check("south", 0, 2, 2)
+    for turn, count in ((1, 2), (0, 1)):
+        with pytest.raises(RemoteProtocolError, match=f"from south, got {count} in turn {turn}"):
+            made._check("south", turn, count, 2)
+
+
+def test_a_layout_comes_to_a_worker_as_it_is():
+    fields = (Field("a", 9, at_least=2, below=7), Field("b", 1, opened=False))
+    layout = Layout.plan(Query(BANKS[:2], BANKS, fields, 8, 1000), [16, 1000], shards=SHARDS)
+    assert worker.layout_of(decode(encode(worker.told_layout(layout)))) == layout
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CheatingError("a lie", suspects=("north", "west")),
+        RemoteProtocolError("no list", peer="south"),
+        PeerMissingError("gone", peer="south"),
+        PlanError("too many"),
+    ],
+)
+def test_a_workers_error_names_at_the_main_process_whom_it_named(error):
+    again = worker.raised(decode(encode(worker._error(error))), "north's worker")
+    assert type(again) is type(error)
+    assert str(again) == f"north's worker: {error}"
+    for name in ("peer", "suspects"):
+        assert getattr(again, name, None) == getattr(error, name, None)
 
 
 def test_a_task_that_a_cluster_starts_a_second_time_does_not_run_again(tmp_path):

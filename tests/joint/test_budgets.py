@@ -157,6 +157,22 @@ def test_a_run_that_was_given_back_is_spent_once_when_it_goes_on_and_not_given_b
     assert list(book(home).runs) == [first.hex()]
 
 
+def test_a_session_gives_back_only_the_run_that_it_spent_itself(homes: dict[str, Home]) -> None:
+    home, (first, other) = homes["north"], (bytes([i]) * 16 for i in range(2))
+    with home.transaction() as connection:
+        book = Book.read(connection, home)
+        assert book.spend(make_job(), "north", session=first, resumes=None)
+        book.give_back(other, first)  # which did not come to go on with it
+        assert list(book.runs) == [first.hex()]
+        book.give_back(first, None)
+        assert not book.runs
+
+
+def test_a_budget_of_another_data_set_that_is_spent_refuses_nothing(homes: dict[str, Home]) -> None:
+    grant(homes["north"], runs=0, data_set="loans")
+    BudgetGate(homes["north"]).ready(make_job(), "north")
+
+
 @pytest.mark.slow
 def test_a_release_that_is_interrupted_anywhere_is_spent_once_and_everybody_sees_the_same_noise(
     tmp_path: Path,

@@ -257,20 +257,21 @@ def revoked_by(
     company: tuple[Any, x509.Certificate],
     *serials: int,
     days: float = 7,
+    since: float = -1,
     key: Any = None,
-    delta: bool = False,
+    extension: tuple[x509.ExtensionType, bool] | None = None,
 ) -> bytes:
     """Return a company's list of revoked certificates."""
     now = datetime.datetime.now(datetime.UTC)
     builder = (
         x509.CertificateRevocationListBuilder()
         .issuer_name(company[1].subject)
-        .last_update(now - datetime.timedelta(days=1))
+        .last_update(now + datetime.timedelta(days=since))
         .next_update(now + datetime.timedelta(days=days))
         .add_extension(x509.CRLNumber(1), critical=False)
     )
-    if delta:
-        builder = builder.add_extension(x509.DeltaCRLIndicator(1), critical=True)
+    if extension is not None:
+        builder = builder.add_extension(extension[0], critical=extension[1])
     for serial in serials:
         one = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now).build()
         builder = builder.add_revoked_certificate(one)
@@ -294,8 +295,16 @@ def test_a_certificate_that_a_companys_authority_took_back_ends_all_runs_with_it
             "east's certificate .* is revoked since .*ask east for its new",
         ),
         (revoked_by(company, days=-0.1), "counts from .* to .* UTC, which is not now; fetch"),
+        (revoked_by(company, since=0.1), "counts from .* to .* UTC, which is not now; fetch"),
         (revoked_by(company, key=authority()[0]), "whose key did not sign it"),
-        (revoked_by(company, delta=True), "not the whole list of its authority"),
+        *(
+            (revoked_by(company, extension=(one, critical)), "not the whole list of its authority")
+            for one, critical in (
+                (x509.DeltaCRLIndicator(1), True),
+                (x509.DeltaCRLIndicator(1), False),
+                (x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.99999.1"), b"\5\0"), True),
+            )
+        ),
         (b"no list", "expected in .* a list of revoked certificates"),
     ):
         (folder / "company.crl").write_bytes(content)
@@ -314,6 +323,22 @@ def test_a_certificate_that_a_companys_authority_took_back_ends_all_runs_with_it
     gate, job = ApprovalGate(north), members.job(JOB.replace("west", "east"))
     with pytest.raises(JobError, match=r"j cannot run: east's certificate .* is revoked since"):
         gate.ready(job, "north")
+
+
+def test_the_certificate_of_an_authority_in_between_may_be_taken_back_by_the_one_above(
+    members: Members,
+) -> None:
+    company, key = authority(), ec.generate_private_key(ec.SECP256R1())
+    between = _certificate("Branch", key, "Example Company", company[0], ca=True)
+    mine = _certificate("east", ec.generate_private_key(ec.SECP256R1()), "Branch", key, ca=False)
+    north = members.homes["north"]
+    folder = north.path / "revoked"
+    folder.mkdir()
+    lists = read_lists_of(folder, revoked_by(company, between.serial_number + 1), north)
+    check_not_revoked("east", mine, [between, company[1]], lists)
+    lists = read_lists_of(folder, revoked_by(company, between.serial_number), north)
+    with pytest.raises(UsageError, match=r"a certificate of east's authority, .* is revoked since"):
+        check_not_revoked("east", mine, [between, company[1]], lists)
 
 
 def read_lists_of(folder: Path, content: bytes, home: Home) -> Any:

@@ -25,11 +25,12 @@ def audience(*persons):
 
 
 def test_each_organisation_s_noise_is_enough_together_with_those_that_do_not_collude():
-    # Of thirty organisations, each of which draws a number for each count: a call costs more than a number.
+    # Of thirty organisations, each of which draws a number for each count: a call costs more than a number. Half of
+    # them collude, so that noise which counts theirs would have half the variance.
     noise = dp.calibrate(
-        dp.Budget(2.0, 1e-6), dp.Cohort(30, 30, colluders=1), dp.Sensitivity(2.0, math.sqrt(2), 30)
+        dp.Budget(2.0, 1e-6), dp.Cohort(30, 30, colluders=15), dp.Sensitivity(2.0, math.sqrt(2), 30)
     )
-    many = PATTERN.Parameters(epsilon=2.0, delta=1e-6, organisations=30)
+    many = PATTERN.Parameters(epsilon=2.0, delta=1e-6, organisations=30, colluders=15)
     drawn = np.array([PATTERN.local(many, audience("ann"))["noise"]["share"] for _ in range(100)])
     assert drawn.shape == (100, 30)
     # The variance of 3,000 samples strays by less than 6 standard deviations of 2.6 % each.

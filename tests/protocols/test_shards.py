@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.alterations import Liar
 from secagg.errors import AbortedError, PlanError, RemoteProtocolError
 from secagg.mpc.three.opening import Opening
 from secagg.network.simulated import simulate
-from secagg.protocols.group_by import Field, Layout, Query, Rows, cost, reference
+from secagg.protocols.group_by import Field, Layout, Query, Rows, announce, cost, reference
 from secagg.protocols.group_by.owner import PlacedRows
-from secagg.protocols.group_by.shards import find_in_shards
+from secagg.protocols.group_by.shards import compute_shard, divide, find_in_shards
 from transcripts import sent
 
 THREE = ("P0", "P1", "P2")
@@ -115,11 +116,39 @@ def test_more_rows_than_announced_over_all_shards_end_the_run_before_anything_is
     assert not np.bitwise_xor.reduce(opened[:3]).any()
 
 
+def test_in_one_session_too_there_are_two_shards_or_more():
+    outcome = run(Query(THREE, THREE, FIELDS), tables(3, 4), 1)
+    assert all("expected 2 shards or more, got 1" in str(outcome.errors[name]) for name in THREE)
+
+
+@pytest.mark.slow
+def test_what_four_parties_keep_of_a_shard_was_checked_to_its_last_product():
+    query, watched = Query(THREE[:2], FOUR, FIELDS[2:]), []
+
+    async def program(party):
+        announced = await announce(party, query, rows_of.get(party.me))
+        division = await divide(party, query, announced, shards=2)
+        if party.me == "x":
+            party = Liar(party)  # which does not lie
+            watched.append(party)
+        return await compute_shard(party, division.layout, division.own(0))
+
+    one = Rows(np.array(["a", "b"], object), np.ones((2, 1), np.uint64))
+    rows_of = {"P0": one, "P1": one}
+    outcome = simulate(dict.fromkeys((*THREE[:2], "x", "y"), program))
+    assert not outcome.errors
+    kinds = [type(message).__name__ for _, message in watched[0].sent]
+    # The session of the opening knows nothing of these products, and could not check them.
+    vouched, checked = (kinds[::-1].index(kind) for kind in ("Vouched", "Statement"))
+    assert checked < vouched
+
+
 def test_a_bucket_that_overflows_ends_the_run_before_anything_is_shared(monkeypatch):
     query = Query(THREE, THREE, FIELDS)
     module = "secagg.protocols.group_by.shards.pseudonyms"
     monkeypatch.setattr(module, lambda key, names: np.zeros((len(names), 2), np.uint64))
-    outcome = run(query, [rows([f"{p} {i}" for i in range(100)], p) for p in range(3)], 2)
+    assert Layout.plan(query, [9] * 3, shards=2).buckets.capacities == (8, 8, 8)  # a row too many
+    outcome = run(query, [rows([f"{p} {i}" for i in range(9)], p) for p in range(3)], 2)
     assert not outcome.results
     errors = [e for e in outcome.errors.values() if isinstance(e, PlanError)]
     assert errors

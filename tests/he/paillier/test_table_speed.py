@@ -61,6 +61,15 @@ def test_speeds_are_measured_once_and_kept_by_kind_of_machine_for_the_owner_alon
     monkeypatch.setattr(table_speed, "_known", {})
     assert table_speed.factors(MODULUS) == (1.0, 1.5, 3.0)
     assert [path.name for path in place.parent.iterdir()] == ["tables.json"]
+    monkeypatch.setattr(table_speed, "_measure", lambda _bits: (1.0, 1.0, 1.0))
+    assert table_speed.factors(mpz(2) ** 4095 + 1) == (1.0, 1.0, 1.0)
+    assert list(json.loads(place.read_text())["factors"].values()) == [[1.0, 1.5, 3.0], [1.0, 1.0, 1.0]]
+
+
+def test_a_folder_that_is_named_relative_to_where_a_process_runs_is_ignored(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "somewhere")
+    place = table_speed._place()
+    assert place is None or place.is_absolute()
 
 
 @pytest.mark.parametrize(
@@ -101,6 +110,10 @@ def test_a_measurement_gives_factors_of_at_least_1_that_do_not_fall(monkeypatch)
     monkeypatch.setattr(table_speed, "_PRODUCTS", 20)
     first, middle, last = table_speed._measure(512)
     assert 1.0 == first <= middle <= last
+    # A clock by which products are the faster the larger the table is.
+    seconds = iter(t for _ in range(table_speed._TURNS) for spent in (3, 2, 1) for t in (0.0, spent))
+    monkeypatch.setattr(table_speed.time, "perf_counter", lambda: next(seconds))
+    assert table_speed._measure(512) == (1.0, 1.0, 1.0)
 
 
 class Counted:

@@ -114,6 +114,17 @@ def test_joins_are_those_of_duckdb(left, right):
         assert in_order(rows) == in_order(by_duckdb(sql, t=left, u=right)), sql
 
 
+def test_the_declared_number_of_matches_holds_and_is_broken_by_one_more():
+    left, right = ({"k": [1, 2]}, [True] * 2), ({"k": [1, 2, 1, 1, 1], "y": [5, 6, 7, 8, 9]}, [True] * 5)
+
+    async def start(primitives):
+        engine = Engine(primitives)
+        t, u = shared(engine, *left), shared(engine, *right)
+        return [bool(await tables.join(t, u, [("k", "k")], matches=m)[1].open()) for m in range(1, 6)]
+
+    assert run_clear(start) == [True, True, True, False, False]
+
+
 def test_a_null_of_the_right_table_stays_null_in_a_left_join():
     left = {"k": [1, 2, 3]}, [True] * 3
     right = {"k": [1, 2], "y": [None, 9]}, [True] * 2
