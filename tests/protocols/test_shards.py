@@ -123,7 +123,8 @@ def test_in_one_session_too_there_are_two_shards_or_more():
 
 @pytest.mark.slow
 def test_what_four_parties_keep_of_a_shard_was_checked_to_its_last_product():
-    query, watched = Query(THREE[:2], FOUR, FIELDS[2:]), []
+    query = Query(THREE[:2], FOUR, FIELDS[2:])
+    watched: list[Any] = []
 
     async def program(party):
         announced = await announce(party, query, rows_of.get(party.me))
