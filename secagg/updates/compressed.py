@@ -3,7 +3,8 @@
 With L levels, c the clip of an array, W the largest weight, d the numbers of an update and k those of the round:
 
   a number   x w is L (x / c) (w / W), rounded up or down at random (Bernoulli rounding): an integer within +-L
-  the weight an integer in digits to the base L + 1, lowest first, so that it needs no wider ring than the numbers
+  the weight an integer up to L is one coordinate. A larger one is spread over m coordinates: each of its w units is added to
+             one of them that is drawn anew, so that no coordinate needs a wider ring than the numbers
   the result c W / L over the sum of weights (in means), times d / k
 
 One client's number x w is off by less than c W / L, by a standard deviation of at most half that, and by zero on average.
@@ -14,6 +15,11 @@ result r has mean x and
 
 where s is the standard deviation by rounding. `Decoded.noise_std` is the root of the mean of this over all numbers, with
 x^2 as the k numbers have it on average.
+
+What is opened of the weights tells their sum alone. The coordinates of a weight w are multinomial: w units among m places.
+Sums of independent ones are multinomial as well, of the sum of the w, whatever the single w are. A client draws again if a
+coordinate exceeds L. It does so with a probability below 2^-60 (Chernoff's bound, over all m), so that the sums of n clients
+are within n 2^-60 of that distribution. Digits would not do: the sum of each digit would be opened.
 """
 
 from __future__ import annotations
@@ -21,20 +27,25 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg import fixed_point
 from secagg.errors import PlanError, UsageError
-from secagg.prg import KEY_BYTES, Stream
+from secagg.prg import KEY_BYTES, Stream, system_stream
 from secagg.updates.coding import FLOAT_ERROR, Coding, Decoded, Request, clip_numbers
-from secagg.updates.compression import Compression
+from secagg.updates.compression import MAX_BITS, Compression
+
+_REDRAWN: Final = -60  # log2 of the probability that a spread weight is drawn again
+_MOST_PLACES: Final = 1 << 16
+_MOST_UNITS: Final = 1 << 24  # each is drawn by itself
+_CHUNK: Final = 1 << 20
 
 
 class Compressed(Coding):
-    """Levels of the numbers that a round is of, and the weight in digits.
+    """Levels of the numbers that a round is of, and the weight in units.
 
     Args:
       request: with a max_weight that is None or an int, and no precision.
@@ -43,7 +54,7 @@ class Compressed(Coding):
 
     Raises:
       UsageError: integers among the arrays, weights that are no integers, a precision, or an array without clip.
-      PlanError: sums that do not fit the updates' own dtype, or a ring of 64 bits.
+      PlanError: sums that do not fit the updates' own dtype, or a ring of 64 bits; or weights too large for the bits.
     """
 
     def __init__(self, request: Request, compression: Compression, *, rng: Stream | None = None) -> None:
@@ -70,18 +81,15 @@ class Compressed(Coding):
         self.places = compression.places(size, seed)
         self._scale = size / self.places.size
         self._check_scaled()
-        base, digits = compression.levels + 1, 0
-        while self.weighted and base**digits <= self._weight:
-            digits += 1
-        self._digits = digits
-        self.length = self.places.size + digits
+        self._spread = self._places_of_weight() if self.weighted else 0
+        self.length = self.places.size + self._spread
         self.plan = fixed_point.plan(clip=float(compression.levels), frac_bits=0, parties=request.clients)
 
     @property
     def about(self) -> str:
         size = self.request.structure.size
         drawn = f", {self.places.size} of {size} numbers drawn alike" if self.places.size < size else ""
-        weights = f", integer weights up to {self._weight} in {self._digits} digits" if self.weighted else ""
+        weights = f", integer weights up to {self._weight} in {self._spread} places" if self.weighted else ""
         return (
             f"{2 * self._compression.levels + 1} levels within the clip, rounded at random{drawn}{weights}: sums of "
             f"{self.plan.sum_bits} bits"
@@ -102,17 +110,15 @@ class Compressed(Coding):
         levels = fixed_point.encode(drawn, self.plan, rounding="stochastic", rng=self._rng).values
         vector = np.empty(self.length, np.int64)
         vector[: drawn.size] = self.plan.ring.to_signed(levels)
-        rest = int(weight)
-        for place in range(drawn.size, self.length):
-            rest, vector[place] = divmod(rest, self._compression.levels + 1)
+        if self.weighted:
+            vector[drawn.size :] = self._spread_out(int(weight))
         return vector, clipped
 
     def decode(self, total: NDArray[Any], contributors: int, error: float) -> Decoded:  # noqa: ARG002  # exact protocols have none
         drawn, mean, scale = self.places.size, self.request.mean, self._scale
         weight = contributors
         if self.weighted:
-            base = self._compression.levels + 1
-            weight = sum(int(digit) * base**i for i, digit in enumerate(total[drawn:]))
+            weight = sum(total[drawn:].tolist())
         unit = self._weight / self._compression.levels / (weight if mean else 1)
         sums = np.zeros(self.request.structure.size)
         sums[self.places] = total[:drawn] * unit
@@ -136,11 +142,64 @@ class Compressed(Coding):
         std = math.sqrt(mean_square / max(1, sums.size))
         return Decoded(arrays, errors, float(weight) if self.weighted else None, std)
 
+    def _places_of_weight(self) -> int:
+        """Return over how many places a weight is spread: a power of two.
+
+        Raises:
+          PlanError: too many.
+        """
+        places = _places_for(self._weight, self._compression.levels)
+        if places is None:
+            enough = next(
+                (b for b in range(2, MAX_BITS + 1) if _places_for(self._weight, (1 << (b - 1)) - 1)), None
+            )
+            way = f"bits={enough}, or weights in larger units" if enough else "weights in larger units"
+            raise PlanError(
+                f"weights up to max_weight={self._weight} do not fit {self._compression.bits} bits, and their digits would "
+                f"tell more than their sum; take {way}"
+            )
+        return places
+
+    def _spread_out(self, weight: int) -> NDArray[np.int64]:
+        """Return the units of a weight at places drawn anew; see above for what their sums tell."""
+        if self._spread == 1:
+            return np.array([weight], np.int64)
+        rng = system_stream() if self._rng is None else self._rng
+        bits = self._spread.bit_length() - 1
+        while True:
+            counts = np.zeros(self._spread, np.int64)
+            for start in range(0, weight, _CHUNK):
+                counts += np.bincount(rng.ring(min(_CHUNK, weight - start), bits), minlength=self._spread)
+            if int(counts.max()) <= self._compression.levels:
+                return counts
+
     def _check_scaled(self) -> None:
         for part in self.parts:
-            most = self._scale * part.clip * (1 if self.request.mean else self.request.clients)
+            # A weighted number is rounded up by less than c W / L, and the sum of n weights is n at least.
+            rounded = min(self._weight, 1 + self._weight / self._compression.levels) if self.weighted else 1
+            most = self._scale * part.clip * (rounded if self.request.mean else self.request.clients)
             if most > part.leaf.largest:
                 raise PlanError(
                     f"{part.leaf.path or 'the updates'}: results up to {most:.6g} do not fit {part.leaf.dtype_name}; "
                     "convert the updates to a wider type, keep more numbers, or use a smaller clip"
                 )
+
+
+def _places_for(weight: int, levels: int) -> int | None:
+    """Return the fewest places, a power of two, none of which gets more than so many of so many units; None if too many.
+
+    By Chernoff's bound one of m places gets k > mu = w / m or more with a probability of at most e^-mu (e mu / k)^k.
+    """
+    if weight <= levels:
+        return 1
+    if weight > _MOST_UNITS:
+        return None
+    places, least = 2, levels + 1
+    while places <= _MOST_PLACES:
+        mean = weight / places
+        if mean < least:
+            tail = (least * (1 + math.log(mean / least)) - mean) / math.log(2)
+            if tail + math.log2(places) <= _REDRAWN:
+                return places
+        places *= 2
+    return None

@@ -31,8 +31,7 @@ def coding_of(
     return Compressed(request, compression, rng=Stream(SEED))
 
 
-@pytest.mark.parametrize("bits", [2, 5])
-@pytest.mark.parametrize("weight", [None, 70])
+@pytest.mark.parametrize(("bits", "weight"), [(2, None), (5, None), (5, 70), (9, 70)])
 def test_rounding_is_right_on_average_and_off_by_what_is_stated(bits: int, weight: int | None) -> None:
     max_weight = None if weight is None else 100
     coding = coding_of(Compression(bits), max_weight=max_weight)
@@ -77,12 +76,38 @@ def test_each_number_is_drawn_as_often_as_any_other() -> None:
 
 
 @pytest.mark.slow
-@given(st.integers(1, 10**9), st.integers(2, 24))
-def test_weights_come_back_exactly_however_few_bits_there_are(weight: int, bits: int) -> None:
-    coding = coding_of(Compression(bits), clients=3, max_weight=10**9)
-    vectors = [coding.encode([UPDATE], w)[0] for w in (weight, 1, 10**9)]
+@given(st.integers(1, 10**4), st.integers(6, 24))
+def test_weights_come_back_exactly(weight: int, bits: int) -> None:
+    coding = coding_of(Compression(bits), clients=3, max_weight=10**4)
+    vectors = [coding.encode([UPDATE], w)[0] for w in (weight, 1, 10**4)]
     assert all(np.max(np.abs(vector)) <= coding.plan.limit for vector in vectors)
-    assert coding.decode(np.sum(vectors, axis=0), 3, 0.0).weight == weight + 1 + 10**9
+    assert coding.decode(np.sum(vectors, axis=0), 3, 0.0).weight == weight + 1 + 10**4
+
+
+def test_what_is_opened_of_weights_is_their_sum_at_random_places() -> None:
+    # Up to the levels there is one coordinate: the sum itself.
+    assert coding_of(Compression(8), max_weight=127).length == UPDATE.size + 1
+    coding = coding_of(Compression(8), clients=3, max_weight=1000)
+    spread = coding.length - UPDATE.size
+    assert spread == 32
+    for weights in ((1, 1, 998), (333, 333, 334)):
+        sums = np.array(
+            [sum(coding.encode([UPDATE], w)[0][UPDATE.size :] for w in weights) for _ in range(200)]
+        )
+        assert (sums.sum(axis=1) == 1000).all()
+        # 1000 units among 32 places, whatever the weights: of 6400 counts the mean is exact, and the variance is
+        # 1000 / 32 (1 - 1 / 32), to 1.8 percent.
+        assert sums.var() == pytest.approx(1000 / 32 * 31 / 32, rel=0.09)
+        # Each place on average: 200 sums, a standard deviation of 0.39.
+        assert np.max(np.abs(sums.mean(axis=0) - 1000 / 32)) < 5 * 0.39
+
+
+@pytest.mark.parametrize(
+    ("bits", "max_weight", "way"), [(2, 2, "bits=3"), (8, 10**7, "bits=10"), (2, 10**9, "units")]
+)
+def test_weights_that_would_be_told_in_parts_are_refused(bits: int, max_weight: int, way: str) -> None:
+    with pytest.raises(PlanError, match=f"do not fit {bits} bits.*{way}"):
+        coding_of(Compression(bits), max_weight=max_weight)
 
 
 def exact(mean: bool) -> dict[str, Any]:
@@ -169,3 +194,6 @@ def test_results_that_leave_a_short_dtype_when_they_are_scaled_up_are_refused() 
     assert secagg.sum(updates, clip=5000.0, compression=Compression()).value.dtype == np.float16
     with pytest.raises(PlanError, match="do not fit float16"):
         secagg.sum(updates, clip=5000.0, compression=Compression(keep=0.1))
+    # By rounding, a small weight's number may come out many times the clip.
+    with pytest.raises(PlanError, match="do not fit float16"):
+        secagg.mean(updates, [1] * 4, max_weight=100, clip=10_000.0, compression=Compression(bits=5))
