@@ -25,7 +25,7 @@ from secagg.joint.consortium.authority import check_chain
 from secagg.joint.consortium.consortium import Removed, Revoked
 from secagg.joint.consortium.organisation import approvers
 from secagg.joint.consortium.revocation import check_not_revoked, read_lists
-from secagg.network.identity import create_identity, fingerprint
+from secagg.network.identity import certificate_pem, create_identity, fingerprint
 from secagg.toml_files import FieldFault
 
 JOB = f"""\
@@ -306,11 +306,26 @@ def test_a_certificate_that_a_companys_authority_took_back_ends_all_runs_with_it
             )
         ),
         (b"no list", "expected in .* a list of revoked certificates"),
+        (
+            revoked_by(authority("other")) + revoked_by(company, mine.serial_number),
+            "east's certificate .* is revoked since",
+        ),
+        (revoked_by(company) + certificate_pem(company[1]), "lists in PEM form and nothing else"),
+        (revoked_by(company)[:-30] + revoked_by(company), "lists in PEM form and nothing else"),
     ):
         (folder / "company.crl").write_bytes(content)
         with pytest.raises(UsageError, match=said):
             changes.add(north, told)
     (folder / "company.crl").write_bytes(revoked_by(company, mine.serial_number + 1))
+    for other, said in (
+        ("COMPANY.CRL", "is revoked since"),
+        ("company.pem", r"as files NAME.crl, got company\.pem"),
+    ):
+        (folder / other).write_bytes(revoked_by(company, mine.serial_number))
+        with pytest.raises(UsageError, match=said):
+            changes.add(north, told)
+        (folder / other).unlink()
+    (folder / ".company.crl.unfinished").touch()
     changes.add(north, told)
 
     # A chain in another order, one with a namesake of the issuer, and none hide nothing.
