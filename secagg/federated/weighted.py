@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from secagg.errors import PlanError, RangeError, UsageError
 from secagg.federated.layout import Baseline, Entry, Layout, Means, Update, count_numbers, matches
-from secagg.federated.limbs import ERROR, LARGEST, Limbs
+from secagg.federated.limbs import ERROR, LARGEST, Limbs, shortest
 from secagg.prg import system_stream
 from secagg.ring import Ring, RingArray
 from secagg.updates.coding import FixedPoint, Request
@@ -136,21 +136,20 @@ class WeightedCoder:
                 Request(structure, True, clips, encoding.precision, nodes, self._max_weight)
             )
             ring_bits = self._arrays.plan.sum_ring(nodes).bits
-        # Weights, counts of misfits, and limbs of 16 bits and more fit as well.
-        least = max((nodes * self._max_weight).bit_length() + 1, nodes.bit_length() + 17)
+        # Weights and counts of misfits fit as well.
+        least = max((nodes * self._max_weight).bit_length() + 1, nodes.bit_length() + 1)
         if least > 64:
             raise PlanError(
                 f"sums of {nodes} weights up to {self._max_weight} do not fit 64 bits; give Encoding a smaller max_weight"
             )
-        self.ring = Ring(max(ring_bits, least))
-        self._metrics = Limbs(
-            count_numbers(layout.metrics),
-            max_weight=self._max_weight,
-            nodes=nodes,
-            ring_bits=self.ring.bits,
-        )
         array_length = 0 if self._arrays is None else self._arrays.length
-        self._body = array_length + self._metrics.length + 1
+        metrics, ring_bits = count_numbers(layout.metrics), max(ring_bits, least)
+        bounds = {"max_weight": self._max_weight, "nodes": nodes}
+        if metrics:
+            ring_bits = shortest(metrics, array_length, **bounds, ring_bits=ring_bits)
+        self.ring = Ring(ring_bits)
+        self._metrics = Limbs(metrics, **bounds, ring_bits=ring_bits) if metrics else None
+        self._body = array_length + (self._metrics.length if self._metrics else 0) + 1
         self._bounded = [*(entry.path for entry in layout.arrays), "", *(e.path for e in layout.metrics)]
         self.length = self._body + _CLASSES * len(self._bounded)
 
@@ -170,7 +169,8 @@ class WeightedCoder:
         if self._arrays is not None:
             start = self._arrays.length
             signed[:start], _ = self._arrays.encode(arrays, weight)  # all within their clips
-        signed[start:-1] = self._metrics.encode(numbers, weight)
+        if self._metrics is not None:
+            signed[start:-1] = self._metrics.encode(numbers, weight)
         signed[-1] = weight
         out[: self._body] = self.ring.from_signed(signed)
         return out
@@ -228,7 +228,9 @@ class WeightedCoder:
             start = self._arrays.length
             decoded = self._arrays.decode(signed[:start], clients, 0.0)
             values, error = decoded.arrays, max(decoded.errors.values())
-        means = np.array(self._metrics.decode(signed[start : self._body - 1], weight))
+        means = np.zeros(0)
+        if self._metrics is not None:
+            means = np.array(self._metrics.decode(signed[start : self._body - 1], weight))
         if self._arrays is None and means.size:
             error = ERROR + float(np.max(np.spacing(np.abs(means)))) / 2
         return Means([*values, *_shaped(self._layout.metrics, means)], weight, error)
