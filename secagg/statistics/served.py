@@ -11,14 +11,18 @@ Everything else is 0 when it is opened. A group's accuracy follows from its side
 says 0 of everybody is wrong of as many rows as are positive.
 
 Totals are known elsewhere: of all rows to whoever weights a mean by them; of a group's bins above the threshold, and below
-it, by its sides. So the threshold is an edge of the bins, and what is not told must not follow from what is. If all that is
-not told of a total is below `smallest`, or is a single count, the smallest count that would be told is not told either. Then
-what follows from the total is of at least `smallest` rows, and of two counts or more. Counts that tie are left out together.
-Where a total itself is smaller, or is of one bin, the sides tell its rows and positives; none of its scores follow.
+it, by its sides. So the threshold is an edge of the bins, and what is not told must not follow from what is. The smallest
+count that would be told is not told either, if all that is not told of a total is
+
+  a single count
+  below `smallest`
+  or the most that so many small counts can be, each one less than `smallest`
+
+Then what follows from the total is of at least `smallest` rows, and of two counts or more. Counts that tie are left out
+together. Where a total itself is smaller, or is of one bin, the sides tell its rows and positives, and no scores.
 
 Learns: whoever the result is opened to, the counts above, and which there are not. Of a count that is not told, that it is
-small, or the smallest. Bounds follow, and counts at a bound: two groups of 38 rows together, that are not told at a smallest
-count of 20, have 19 each. Nobody learns a group's count otherwise.
+small, or the smallest; and of all that are not told, bounds. Nobody learns a group's count otherwise.
 
 Of labels no total is taken to be known. Where one is, as from a published rate of the whole, a group's positives can follow
 though its sides are not told. Counts within a group that is told can be small: two false negatives among fifty positives
@@ -154,8 +158,9 @@ def _told(counts: SharedArray, smallest: int) -> SharedArray:
     large = counts >= smallest
     hidden = 1 - large.astype(int64)
     number, rest = hidden.sum(axis=1, keepdims=True), (counts * hidden).sum(axis=1, keepdims=True)
-    # One count or too few rows: whoever knows the total would have them.
-    too_little = (number >= 1) & ((number == 1) | (rest < smallest))
+    # One count, too few rows, or as many as there can be: whoever knows the total would have each.
+    follows = (number == 1) | (rest < smallest) | (rest >= number * (smallest - 1))
+    too_little = (number >= 1) & follows
     least: SharedArray = where(large, counts, _MOST).min(axis=1, keepdims=True)
     told: SharedArray = large & ~(too_little & (counts == least))
     return told

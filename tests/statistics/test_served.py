@@ -142,7 +142,22 @@ def test_what_follows_from_a_known_total_is_of_two_counts_and_enough_rows() -> N
         # No more is taken out than has to be: without the secondary ones a total would tell.
         primary = row[row < smallest]
         if len(hidden) > len(primary):
-            assert len(primary) == 1 or primary.sum() < smallest
+            most = len(primary) * (smallest - 1)
+            assert len(primary) == 1 or primary.sum() < smallest or primary.sum() == most
+
+
+def test_no_small_count_follows_from_the_total_and_from_which_counts_are_told() -> None:
+    smallest = 3
+    counts = np.array(list(itertools.product(range(10), repeat=4)))
+    told = told_in_clear(counts, smallest)
+    worlds: dict[Any, list[Any]] = {}
+    for row, kept in zip(counts, told, strict=True):
+        worlds.setdefault((row.sum(), tuple(np.where(kept, row, -1))), []).append(row)
+    # Where nothing is told there is nothing large to hide the counts among.
+    for (total, seen), rows in worlds.items():
+        for column, shown_count in zip(np.transpose(rows), seen, strict=True):
+            if shown_count < 0 and max(seen) >= 0:
+                assert len(set(column)) > 1 or column[0] >= smallest, (total, seen)
 
 
 def test_without_secondary_suppression_the_total_would_tell_a_small_group() -> None:
