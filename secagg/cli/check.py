@@ -99,7 +99,7 @@ def print_explanation(console: Console, job: Job, rows: Sequence[str] | None, ne
 
 def announced_rows(job: Job, given: Sequence[str]) -> dict[str, int]:
     """Return what each input party is taken to announce; raises `UsageError`."""
-    most, step = job.pattern.row_limit(job.terms), job.pad_rows_to
+    most, step = job.pattern.row_limit(job.terms), job.row_step
     counts = dict.fromkeys(job.input_parties, min(_ASSUMED_ROWS, most // step * step))
     for text in given:
         name, equals, number = text.rpartition("=")
@@ -113,7 +113,7 @@ def announced_rows(job: Job, given: Sequence[str]) -> dict[str, int]:
                 f"expected --rows N or --rows NAME=N with an input party ({', '.join(counts)}), got {text!r}"
             )
         counts.update(dict.fromkeys([name] if equals else counts, int(number)))
-    rounded = {name: job.terms.padded(count) for name, count in counts.items()}
+    rounded = {name: job.announced(count) for name, count in counts.items()}
     for name, count in rounded.items():
         if count > most:
             up = f", rounded up to {count}," if count != counts[name] else ""

@@ -228,7 +228,7 @@ def _print_limits(console: Console, job: Job, contribution: Contribution) -> Non
         table(
             "\nDifferent identifiers",
             ("here", "announced"),
-            [(count, job.terms.padded(count))],
+            [(count, job.announced(count))],
             numbers_from=0,
         )
     )

@@ -41,6 +41,7 @@ from secagg.patterns.pattern import (
     Noisy,
     Pattern,
     Risk,
+    RoundsUp,
     Spending,
     Terms,
 )
@@ -163,6 +164,19 @@ class Job:
             self.data.currency_decimals,
             self.shards,
         )
+
+    @property
+    def row_step(self) -> int:
+        """Return what row counts are announced in multiples of: `pad_rows_to`, or more where small numbers are hidden."""
+        if isinstance(self.pattern, RoundsUp):
+            return self.pattern.row_step(self.parameters, self.terms)
+        return self.pad_rows_to
+
+    def announced(self, rows: int) -> int:
+        """Return the row count that an input party with so many rows announces."""
+        if isinstance(self.pattern, RoundsUp):
+            return self.pattern.announced(self.parameters, self.terms, rows)
+        return self.terms.padded(rows)
 
     @property
     def input_parties(self) -> tuple[PartyId, ...]:

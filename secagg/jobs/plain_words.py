@@ -36,8 +36,8 @@ def explained(job: Job) -> Explanation:
     inputs = ", ".join(job.input_parties)
     tables = ", ".join(job.pattern.inputs)
     counts = f"how many rows each of {inputs} puts in"
-    if job.pad_rows_to > 1:
-        counts += f", rounded up to a multiple of {job.pad_rows_to}"
+    if job.row_step > 1:
+        counts += f", rounded up to a multiple of {job.row_step}"
     everybody, learns = [counts], {name: list[str]() for name in job.roster}
     for one in job.disclosures():
         if set(one.to) == set(job.roster) and not one.each_its_own:

@@ -56,7 +56,7 @@ class Terms:
     Attributes:
       parties: all of them, in the order in which they know each other.
       roles: who has which role.
-      pad_rows_to: row counts are announced as the next multiple of this.
+      pad_rows_to: row counts are announced as the next multiple of this, or of more: see `RoundsUp`.
       max_rows: the largest row count that one input party may announce.
       currency_decimals: an amount of 1 is 10**-currency_decimals units.
       shards: into how many shards the work is divided; more than one only for patterns that are a query on groups.
@@ -179,6 +179,17 @@ class Agreed:
     recorded: Mapping[str, Any] = field(default_factory=dict)
     private: Mapping[str, Any] = field(default_factory=dict, repr=False)
     state: Any = field(default=None, repr=False)
+
+
+@runtime_checkable
+class RoundsUp(Protocol):
+    """A pattern that may announce row counts in larger multiples than the job's `pad_rows_to`."""
+
+    def row_step(self, parameters: Any, terms: Terms) -> int:
+        """Return the number whose multiples are announced, a multiple of `terms.pad_rows_to` itself."""
+
+    def announced(self, parameters: Any, terms: Terms, rows: int) -> int:
+        """Return the row count that an input party with so many rows announces."""
 
 
 @runtime_checkable

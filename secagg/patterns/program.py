@@ -85,10 +85,12 @@ from secagg.patterns.pattern import (
 from secagg.prg import KEY_BYTES
 from secagg.protocols.group_by import Announced, announce_count
 from secagg.protocols.pseudonyms import agree_hash_key, log2_collision
+from secagg.protocols.row_counts import padded
 from secagg.query.schema import Identifier, Schema, Time
 
 RESULT: Final = "result"  # the role of those who are told, where results are not about somebody's rows
 PHASES: Final = ("agree", "compute")
+_BLUR: Final = 100  # row counts are multiples of ten times the smallest number that is told, of this, or of twice the number
 COMPUTED: Final = "compute"  # the mark of checkpoints behind the opening of what is refused
 
 _FOLLOW: Final = (
@@ -126,16 +128,25 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class _Terms:
-    """What announcements have to fit; see `announcement.Asked`."""
+    """What announcements have to fit; see `announcement.Asked`.
+
+    Attributes:
+      step: what an unaltered program rounds up to, a multiple of `pad_rows_to`.
+      least: the smallest count that it announces.
+    """
 
     input_parties: tuple[PartyId, ...]
     computing_parties: tuple[PartyId, ...]
     pad_rows_to: int
     row_limit: int
+    step: int
+    least: int
 
     def announced(self, rows: int) -> int:
-        """Return a row count rounded up."""
-        return -(-rows // self.pad_rows_to) * self.pad_rows_to
+        """Return a row count rounded up, as far as the limit leaves room."""
+        most = self.row_limit // self.pad_rows_to * self.pad_rows_to
+        rounded = max(self.least, padded(rows, self.step))
+        return min(rounded, most) if rows <= most else rounded
 
 
 class ProgramPattern(ABC):
@@ -148,6 +159,8 @@ class ProgramPattern(ABC):
       refusals: what `Findings.refused` may say, in the program's order; its keys.
       summed: columns, as in "transfers.amount", that the program adds up and multiplies by at most `factor`: a job in which
         such a sum could exceed 62 bits is refused.
+      hides_below: the parameter below whose number of rows nothing is told, or None. Row counts that depend on rows are
+        rounded up then, and nobody announces 0: exact ones would tell what is hidden. See `row_step`.
     """
 
     name: str
@@ -163,6 +176,7 @@ class ProgramPattern(ABC):
     refusals: ClassVar[tuple[str, ...]] = ()
     summed: ClassVar[tuple[str, ...]] = ()
     factor: ClassVar[int] = 1
+    hides_below: ClassVar[str | None] = None
 
     # What a pattern is made of.
 
@@ -197,13 +211,28 @@ class ProgramPattern(ABC):
 
     # The contract.
 
-    def check(self, parameters: Any, terms: Terms) -> None:  # noqa: ARG002
+    def check(self, parameters: Any, terms: Terms) -> None:
         """Raise `PlanError` where these cannot be computed with."""
-        self._asked(terms)
+        self._asked(parameters, terms)
 
     def row_limit(self, terms: Terms) -> int:
         """Return the largest row count that one input party may announce."""
         return terms.max_rows
+
+    def row_step(self, parameters: Any, terms: Terms) -> int:
+        """Return what row counts are announced in multiples of: `pad_rows_to`, or more where small numbers are hidden."""
+        step = terms.pad_rows_to
+        if self.hides_below is None or not self._counts_rows(parameters):
+            return step
+        smallest = getattr(parameters, self.hides_below)
+        if smallest < 2:  # nothing but "none" is hidden
+            return step
+        most = self.row_limit(terms) // step * step
+        return max(step, min(padded(max(2 * smallest, min(10 * smallest, _BLUR)), step), most))
+
+    def announced(self, parameters: Any, terms: Terms, rows: int) -> int:
+        """Return the row count that an input party with so many rows announces."""
+        return self._asked(parameters, terms).announced(rows)
 
     def recipients(self, terms: Terms) -> tuple[PartyId, ...]:
         """Return who gets a result: each input party about its own rows; else the role `result`, or all input parties."""
@@ -213,10 +242,10 @@ class ProgramPattern(ABC):
 
     def opens(self, parameters: Any, terms: Terms) -> list[Disclosure]:
         """Return everything that a run opens, and to whom."""
-        step = terms.pad_rows_to
+        step = self.row_step(parameters, terms)
         rounded = f", rounded up to a multiple of {step}" if step > 1 else ""
         found = []
-        if not set(self.shared(parameters)) <= set(self.sizes(parameters)):  # else 0 is announced by all
+        if self._counts_rows(parameters):  # else 0 is announced by all
             found.append(Disclosure(f"how many rows each input party has{rounded}", terms.parties))
         found += [
             Disclosure(
@@ -254,7 +283,7 @@ class ProgramPattern(ABC):
 
     def cost(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> Cost:
         """Return what a run costs in which these row counts are announced; sorts cost what is expected of them."""
-        asked = self._asked(terms)
+        asked = self._asked(parameters, terms)
         for name in terms.input_parties:
             if rows[name] > asked.row_limit:
                 raise PlanError(
@@ -317,7 +346,7 @@ class ProgramPattern(ABC):
         layout, caps = self._layout(parameters, terms), self.sizes(parameters)
         made = self.local(parameters, tables)
         rows = max((len(next(iter(made[name].values()))) for name in layout if name not in caps), default=0)
-        asked = self._asked(terms)
+        asked = self._asked(parameters, terms)
         return PrivateTables.of(
             layout, made, caps=caps, announced=asked.announced(rows), row_limit=asked.row_limit
         )
@@ -325,12 +354,12 @@ class ProgramPattern(ABC):
     async def agree(
         self,
         party: Party,
-        parameters: Any,  # noqa: ARG002  # as every pattern's
+        parameters: Any,
         terms: Terms,
         contribution: Contribution | None,
     ) -> Agreed:
         """Announce row counts and commitments, and compare them with everybody."""
-        asked = self._asked(terms)
+        asked = self._asked(parameters, terms)
         check_computing(party, asked.computing_parties)
         own = contribution if isinstance(contribution, PrivateTables) else None
         if own is not None:
@@ -372,14 +401,20 @@ class ProgramPattern(ABC):
 
     # What happens underneath.
 
-    def _asked(self, terms: Terms) -> _Terms:
+    def _counts_rows(self, parameters: Any) -> bool:
+        """Return whether announced row counts depend on rows."""
+        return not set(self.shared(parameters)) <= set(self.sizes(parameters))
+
+    def _asked(self, parameters: Any, terms: Terms) -> _Terms:
         computing, limit = terms.roles[COMPUTING], self.row_limit(terms)
         check_number(computing)
         if limit < terms.pad_rows_to:
             raise PlanError(
                 f"expected max_rows of at least pad_rows_to, which is {terms.pad_rows_to}, got {limit}"
             )
-        return _Terms(terms.input_parties, computing, terms.pad_rows_to, limit)
+        step = self.row_step(parameters, terms)
+        least = step if step > terms.pad_rows_to else 0
+        return _Terms(terms.input_parties, computing, terms.pad_rows_to, limit, step, least)
 
     def _layout(self, parameters: Any, terms: Terms) -> dict[str, Columns]:
         """Return the tables that are shared, with the job's decimals."""

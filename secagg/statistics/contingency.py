@@ -1,8 +1,9 @@
 """Tables of counts: small cells suppressed on shares, and Pearson's chi-square of a table that stays shared.
 
-Hospitals count alone (`cell_counts`), and only the cells are shared. `released_cells` says which cells are large enough; the
-others are 0 when they are opened. Margins are not opened, so no suppressed cell follows from them. A chi-square beside the
-cells would tell a single suppressed one, so it is told of whole tables alone: then it follows from the cells.
+Hospitals count alone (`cell_counts`), and only the cells are shared. `released_cells` says which cells are large enough;
+the others are 0 when they are opened. Margins are not opened. Whoever knows a margin, or the number of all, from elsewhere
+takes the cells off: a single suppressed one follows. A chi-square beside the cells would tell a single suppressed one, so
+it is told of whole tables alone: then it follows from the cells.
 
 `chi_square` is for a table no cell of which is opened. With O_ij, row sums R_i, column sums C_j and N,
 

@@ -15,6 +15,7 @@ import statsmodels.api as sm
 from lifelines.datasets import load_rossi
 
 from bank_tables import terms_of
+from costs import measured
 from hospital_tables import HOSPITALS, largest_difference, parts, patients, strings, with_covariates
 from program_runs import played
 from secagg.errors import DataError, PlanError, RangeError
@@ -355,6 +356,68 @@ def test_a_patient_at_several_hospitals_counts_once_if_so_agreed(once):
     ((count,),) = compared(COHORT_COUNT, COHORT_COUNT.Parameters(once=once), tables)
     assert count == (5 if once else 7)
     assert compared(COHORT_COUNT, COHORT_COUNT.Parameters(once=once, min_patients=8), tables) == []
+
+
+def test_announced_row_counts_do_not_tell_how_many_are_at_two_hospitals():
+    """The same number is told, with the same row counts, where 1 patient is at two hospitals and where none is."""
+    parameters, terms = COHORT_COUNT.Parameters(min_patients=5), terms_of(HOSPITALS[:3], COMPUTING)
+    announced, told = [], []
+    for sizes, shared in (((30, 20, 10), ["ann"]), ((31, 20, 10), [])):
+        tables = {
+            name: {
+                "patients": {
+                    "patient": strings([f"{name}{i}" for i in range(n)] + (shared if at < 2 else []))
+                }
+            }
+            for at, (name, n) in enumerate(zip(HOSPITALS[:3], sizes, strict=True))
+        }
+        announced.append([COHORT_COUNT.prepare(parameters, terms, own).announced for own in tables.values()])
+        told.append(COHORT_COUNT.reference(parameters, terms, tables)[HOSPITALS[0]])
+    assert told == [[(61,)], [(61,)]]
+    assert announced == [[50, 50, 50], [50, 50, 50]]
+    assert compared(COHORT_COUNT, parameters, tables) == [(61,)]  # rows of padding do not count
+    outcome = played(COHORT_COUNT, parameters, tables, COMPUTING)
+    declared = COHORT_COUNT.cost(parameters, terms, dict.fromkeys(tables, 50))
+    for name in tables:  # sorts are random, and so are their messages
+        found = measured(name, outcome.ledgers[name])
+        assert found.payload_bytes[name] == pytest.approx(declared.payload_bytes[name], rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("smallest", "pad", "most", "step"),
+    [(5, 1, 10**6, 50), (30, 1, 10**6, 100), (80, 1, 10**6, 160), (5, 40, 10**6, 80), (5, 1000, 10**6, 1000),
+     (5, 4, 43, 40), (1, 3, 10**6, 3)],
+)  # fmt: skip
+def test_row_counts_are_rounded_up_by_the_smallest_number_as_far_as_the_limit_allows(
+    smallest, pad, most, step
+):
+    terms = replace(terms_of(HOSPITALS, COMPUTING), pad_rows_to=pad, max_rows=most)
+    parameters = COHORT_COUNT.Parameters(min_patients=smallest)
+    assert COHORT_COUNT.row_step(parameters, terms) == step
+    assert COHORT_COUNT.announced(parameters, terms, 0) == (0 if step == pad else step)
+    assert COHORT_COUNT.announced(parameters, terms, 1) == step
+    alone = COHORT_COUNT.Parameters(min_patients=smallest, once=False)  # tells no row count
+    assert COHORT_COUNT.announced(alone, terms, 0) == 0
+
+
+def test_every_pattern_that_hides_small_numbers_rounds_its_row_counts_up():
+    terms = terms_of(HOSPITALS, COMPUTING)
+    rounded = set()
+    for pattern in (
+        ASSOCIATION, COHORT_COUNT, CORRELATION, COX, CROSSTAB, DESCRIBE, LINEAR_REGRESSION, LOGISTIC_REGRESSION, LOGRANK,
+        MARKER_COOCCURRENCE, POISSON_REGRESSION, RARE_VARIANT, SURVIVAL,
+    ):  # fmt: skip
+        once = {"once": True} if "once" in pattern.Parameters.__struct_fields__ else {}
+        parameters = pattern.Parameters(**once)
+        (counts,) = [one.what for one in pattern.opens(parameters, terms) if "how many rows" in one.what] or [
+            ""
+        ]
+        if "rounded up to a multiple of" in counts:
+            rounded.add(pattern.name)
+    assert rounded == {
+        "cohort_count", "correlation", "cox", "crosstab", "describe", "linear_regression", "logistic_regression", "logrank",
+        "poisson_regression", "rare_variant", "survival",
+    }  # fmt: skip
 
 
 def test_a_measurement_by_group_is_described_where_groups_are_large_enough():

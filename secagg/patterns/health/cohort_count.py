@@ -5,7 +5,7 @@ patient at two hospitals counts once: identifiers are compared in secret, under 
 hospital is shared.
 
 Learns: the recipients, the number of patients if it is at least `min_patients`, and else that it is not. Not how many lie at
-which hospital, or at several.
+which hospital, or at several: with `once` row counts are announced, rounded up, and bound both.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class CohortCount(ProgramPattern):
     results = Schema(patients=Integer())
     Parameters = Cohort
     example = staticmethod(examples.cohort_count)
+    hides_below = "min_patients"
     tells = "the number of patients, if it is at least the smallest one that may be told"
 
     def shared(self, parameters: Cohort) -> Mapping[str, Columns]:

@@ -78,6 +78,7 @@ class Correlation(ProgramPattern):
     )
     Parameters = Ranges
     example = staticmethod(examples.correlation)
+    hides_below = "min_patients"
     tells = (
         "if there are enough patients, their number and the correlation of each two measurements, NULL for those that vary "
         "too little, and which these are; p-values follow"

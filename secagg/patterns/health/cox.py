@@ -65,6 +65,7 @@ class CoxModel(ProgramPattern):
     )
     Parameters = Model
     example = staticmethod(examples.cox)
+    hides_below = "min_patients"
     tells = (
         "if enough patients have the event, for each covariate its coefficient and its standard error, and once the last "
         "step of Newton's method; the p-value follows from the first two"

@@ -5,10 +5,11 @@ shared. So a patient who is in the tables of two hospitals counts twice. With `o
 identifiers are compared in secret under pseudonyms. Each patient counts once then, as the first of the hospitals in the
 job's order has it.
 
-Learns: with `tell = "cells"`, each cell of at least `min_patients` patients; margins are not told, so nothing follows about
-other cells. Where every cell of a table of two variables is told, the chi-square and (of two by two) Fisher's p-value
-follow, and stand beside it. With `tell = "test"`, the chi-square and its p-value alone, and no cell. With `tell = "exact"`,
-the p-value of Fisher's exact test of a table of two by two alone, and neither cell nor margin.
+Learns: with `tell = "cells"`, each cell of at least `min_patients` patients; margins are not told. Of the others together,
+the row counts that `once` announces, rounded up, tell a bound. Where every cell of a table of two variables is told, the
+chi-square and (of two by two) Fisher's p-value follow, and stand beside it. With `tell = "test"`, the chi-square and its
+p-value alone, and no cell. With `tell = "exact"`, the p-value of Fisher's exact test of a table of two by two alone, and
+neither cell nor margin.
 """
 
 from __future__ import annotations
@@ -75,6 +76,7 @@ class Crosstab(ProgramPattern):
     results = Schema(what=Identifier(), value=STATISTIC)
     Parameters = Axes
     example = staticmethod(examples.crosstab)
+    hides_below = "min_patients"
     tells = (
         "each cell of at least the smallest number of patients, and of a table without other cells its tests; or, if so "
         "agreed, the chi-square test alone, or Fisher's p-value alone"

@@ -81,6 +81,7 @@ class Describe(ProgramPattern):
     results = Schema(arm=Identifier(), what=Identifier(), value=STATISTIC)
     Parameters = Description
     example = staticmethod(examples.describe)
+    hides_below = "min_patients"
     tells = (
         "of each group of enough patients: their number, the mean and the variance of their values; and each quantile with "
         "enough values on either side"

@@ -43,6 +43,7 @@ class LogRank(CountsByTime):
     results = Schema(statistic=STATISTIC, degrees=Integer(), p_value=PROBABILITY)
     Parameters = Groups
     example = staticmethod(examples.logrank)
+    hides_below = "min_patients"
     tells = "if no group is too small, the log-rank statistic of the groups, its degrees of freedom, and the p-value"
 
     def check(self, parameters: Groups, terms: Terms) -> None:

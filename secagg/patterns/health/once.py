@@ -3,7 +3,8 @@
 Rows are sorted by pseudonym. The sort is stable, so the first row of a patient is that of the first hospital in the job's
 order that has it; of several in its table, the first.
 
-Learns: nobody anything before the caller opens something; not who is at several hospitals, nor how many are.
+Learns: nobody anything before the caller opens something; not who is at several hospitals, nor how many are. The announced
+row counts, less what a caller tells, bound how many are: so they are rounded up (`ProgramPattern.hides_below`).
 """
 
 from __future__ import annotations

@@ -51,6 +51,7 @@ class RareVariant(ProgramPattern):
     results = Schema(variant=Identifier(), carriers=Integer())
     Parameters = Carriers
     example = staticmethod(examples.rare_variant)
+    hides_below = "min_carriers"
     tells = "each variant with as many carriers as agreed, and their number"
 
     def check(self, parameters: Carriers, terms: Terms) -> None:

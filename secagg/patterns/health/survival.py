@@ -137,6 +137,7 @@ class Survival(CountsByTime):
     )
     Parameters = Curves
     example = staticmethod(examples.survival)
+    hides_below = "min_at_risk"
     tells = (
         "for each group and each of the agreed times: the share that survives and its confidence interval, where at least "
         "min_at_risk patients are at risk"
