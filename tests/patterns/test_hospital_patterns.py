@@ -407,7 +407,7 @@ def test_every_pattern_that_hides_small_numbers_rounds_its_row_counts_up():
         ASSOCIATION, COHORT_COUNT, CORRELATION, COX, CROSSTAB, DESCRIBE, LINEAR_REGRESSION, LOGISTIC_REGRESSION, LOGRANK,
         MARKER_COOCCURRENCE, POISSON_REGRESSION, RARE_VARIANT, SURVIVAL,
     ):  # fmt: skip
-        once = {"once": True} if "once" in pattern.Parameters.__struct_fields__ else {}
+        once: dict[str, Any] = {"once": True} if "once" in pattern.Parameters.__struct_fields__ else {}
         parameters = pattern.Parameters(**once)
         (counts,) = [one.what for one in pattern.opens(parameters, terms) if "how many rows" in one.what] or [
             ""
