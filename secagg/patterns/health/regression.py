@@ -103,7 +103,6 @@ class Regression(ProgramPattern):
         patients=Integer(),
         last_step=STATISTIC,
     )
-    hides_below = "min_patients"
     tells = (
         "if there are enough patients: their number, the coefficient and standard error of each covariate, the intercept, "
         "and the last step; p-values follow"
