@@ -222,9 +222,7 @@ class ProgramPattern(ABC):
     def row_step(self, parameters: Any, terms: Terms) -> int:
         """Return what row counts are announced in multiples of: `pad_rows_to`, or more where small numbers are hidden."""
         step = terms.pad_rows_to
-        if self.hides_below is None or not self._counts_rows(parameters):
-            return step
-        smallest = getattr(parameters, self.hides_below)
+        smallest = self._smallest(parameters)
         if smallest < 2:  # nothing but "none" is hidden
             return step
         most = self.row_limit(terms) // step * step
@@ -405,6 +403,13 @@ class ProgramPattern(ABC):
         """Return whether announced row counts depend on rows."""
         return not set(self.shared(parameters)) <= set(self.sizes(parameters))
 
+    def _smallest(self, parameters: Any) -> int:
+        """Return the smallest number that is told, 0 where none is hidden or row counts do not depend on rows."""
+        if self.hides_below is None or not self._counts_rows(parameters):
+            return 0
+        smallest: int = getattr(parameters, self.hides_below)
+        return smallest
+
     def _asked(self, parameters: Any, terms: Terms) -> _Terms:
         computing, limit = terms.roles[COMPUTING], self.row_limit(terms)
         check_number(computing)
@@ -413,7 +418,7 @@ class ProgramPattern(ABC):
                 f"expected max_rows of at least pad_rows_to, which is {terms.pad_rows_to}, got {limit}"
             )
         step = self.row_step(parameters, terms)
-        least = step if step > terms.pad_rows_to else 0
+        least = step if self._smallest(parameters) > 1 else 0
         return _Terms(terms.input_parties, computing, terms.pad_rows_to, limit, step, least)
 
     def _layout(self, parameters: Any, terms: Terms) -> dict[str, Columns]:

@@ -394,7 +394,7 @@ def test_row_counts_are_rounded_up_by_the_smallest_number_as_far_as_the_limit_al
     terms = replace(terms_of(HOSPITALS, COMPUTING), pad_rows_to=pad, max_rows=most)
     parameters = COHORT_COUNT.Parameters(min_patients=smallest)
     assert COHORT_COUNT.row_step(parameters, terms) == step
-    assert COHORT_COUNT.announced(parameters, terms, 0) == (0 if step == pad else step)
+    assert COHORT_COUNT.announced(parameters, terms, 0) == (step if smallest > 1 else 0)
     assert COHORT_COUNT.announced(parameters, terms, 1) == step
     alone = COHORT_COUNT.Parameters(min_patients=smallest, once=False)  # tells no row count
     assert COHORT_COUNT.announced(alone, terms, 0) == 0
