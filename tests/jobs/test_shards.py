@@ -64,7 +64,9 @@ class ThreadWorkers:
         return told
 
     def start(self, place: int, told: tuple[str, int], module: str, task: bytes) -> Future[bytes | None]:
-        seen = decode(task)
+        seen = dict(decode(task))
+        seen["folder"] += f"/machine {place}"  # each place has a disk of its own
+        task = encode(seen)
         self.tasks.append(seen)
 
         def work() -> bytes | None:

@@ -8,8 +8,9 @@ In the main session, for as many shards at a time as each party has workers:
                  meet are main session, step, shard, attempt, layout and all certificates
   ended          each party tells all others which of its workers ended well; a shard is done where all of them did
 
-A shard that is not done is done again, up to `MOST_ATTEMPTS` times, with new keys, and so with new masks. A worker that ends
-with an error that would come again ends the run, with that error.
+A shard that is not done is done again, up to `MOST_ATTEMPTS` times, with new keys, and so with new masks. It is computed at
+any place, and opened at the place that computed it. A worker that ends with an error that would come again ends the run,
+with that error.
 
 Threat model: that of the step. A certificate is vouched for by who told it, in an authenticated session. A party that tells
 two others different ones is found by its workers' peers, whose agreements differ. A party that says that a worker was
@@ -135,6 +136,7 @@ class Attempts:
         self._folder = work.here.folder / party.session.hex()[:32] / party.me
         self._turn = 0
         self._kept: dict[int, str] = {}  # of each shard, the attempt whose shares are kept
+        self._kept_at: dict[int, int] = {}  # and the place that it had: another's folder may not be the same
         self.done: list[dict[str, Any]] = []
 
     async def step(self, step: str) -> list[Plain]:
@@ -148,12 +150,13 @@ class Attempts:
         tried: Counter[int] = Counter()
         left = list(range(self._layout.shards))
         while left:
-            turn, left = left[: self._work.places], left[self._work.places :]
+            turn = self._next(step, left)
+            left = [shard for shard in left if shard not in turn.values()]
             answers, ended = await self._one_turn(step, turn, tried)
-            for place, shard in enumerate(turn):
+            for i, shard in enumerate(turn.values()):
                 tried[shard] += 1
-                those = {name: how[place] for name, how in ended.items() if how[place] != _WELL}
-                answer = answers[place]
+                those = {name: how[i] for name, how in ended.items() if how[i] != _WELL}
+                answer = answers[i]
                 if answer is not None and not those:
                     results[shard] = answer["result"]
                     self._note(step, shard, tried[shard], answer)
@@ -170,8 +173,17 @@ class Attempts:
             with contextlib.suppress(OSError):  # another run or party has something there
                 folder.rmdir()
 
+    def _next(self, step: str, left: Sequence[int]) -> dict[int, int]:
+        """Return the shard of each place in the next turn."""
+        if step == worker.COMPUTE:
+            return dict(enumerate(left[: self._work.places]))
+        turn: dict[int, int] = {}
+        for shard in left:
+            turn.setdefault(self._kept_at[shard], shard)
+        return dict(sorted(turn.items()))
+
     async def _one_turn(
-        self, step: str, turn: Sequence[int], tried: Mapping[int, int]
+        self, step: str, turn: Mapping[int, int], tried: Mapping[int, int]
     ) -> tuple[list[Plain | None], dict[PartyId, list[int]]]:
         """Return what this party's workers answered, None for each that was lost, and how everybody's ended."""
         party, work = self._party, self._work
@@ -184,13 +196,13 @@ class Attempts:
         for name, message in told.items():
             self._check(name, message.turn, len(message.certificates), len(turn))
         started = []
-        for place, shard in enumerate(turn):
-            certificates = {name: told[name].certificates[place] for name in party.roster}
+        for i, (place, shard) in enumerate(turn.items()):
+            certificates = {name: told[name].certificates[i] for name in party.roster}
             told_address = work.addresses[party.me][place]
-            task = encode(self._task(step, place, shard, tried[shard] + 1, own[place], certificates))
+            task = encode(self._task(step, place, shard, tried[shard] + 1, own[i], certificates))
             started.append(work.here.workers.start(place, told_address, work.module, task))
         found = [None if answer is None else decode(answer) for answer in work.here.workers.gather(started)]
-        for answer, shard in zip(found, turn, strict=True):
+        for answer, shard in zip(found, turn.values(), strict=True):
             if answer is not None and "error" in answer and not answer["lost"]:
                 raise raised(answer, f"{party.me}'s worker of shard {shard}")
         party.broadcast(WorkersEnded(self._turn, [_how(answer) for answer in found]))
@@ -212,7 +224,8 @@ class Attempts:
         party, work, layout = self._party, self._work, told_layout(self._layout)
         name = f"{shard}-{attempt}"
         if step == worker.COMPUTE:
-            self._kept[shard] = name  # of the last attempt, which is the one that is done
+            # Of the last attempt, which is the one that is done.
+            self._kept[shard], self._kept_at[shard] = name, place
         rows = self._own(shard)
         parts = [part for who in party.roster for part in (who.encode(), certificates[who])]
         about = json.dumps([step, shard, attempt, self._kept[shard], layout]).encode()
