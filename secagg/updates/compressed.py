@@ -155,8 +155,8 @@ class Compressed(Coding):
             )
             way = f"bits={enough}, or weights in larger units" if enough else "weights in larger units"
             raise PlanError(
-                f"weights up to max_weight={self._weight} do not fit {self._compression.bits} bits, and their digits would "
-                f"tell more than their sum; take {way}"
+                f"weights up to max_weight={self._weight} do not fit {self._compression.bits} bits: sums of parts would "
+                f"tell more than the sum of weights; take {way}"
             )
         return places
 
@@ -181,7 +181,7 @@ class Compressed(Coding):
             if most > part.leaf.largest:
                 raise PlanError(
                     f"{part.leaf.path or 'the updates'}: results up to {most:.6g} do not fit {part.leaf.dtype_name}; "
-                    "convert the updates to a wider type, keep more numbers, or use a smaller clip"
+                    "convert the updates to a wider type, use a smaller clip or more bits, or keep more numbers"
                 )
 
 
