@@ -193,7 +193,7 @@ def run(
             try:
                 path = write_record(record, output, own_identity, suffix=output.failed_suffix())
                 notes.append(f"record of the run: {path}")
-                if resuming is not None and resuming.kept:
+                if resuming is not None and resuming.kept and job.shards == 1:
                     notes.append("a checkpoint is kept: the same command at every party lets this run go on")
             except UsageError as error:
                 notes.append(str(error))

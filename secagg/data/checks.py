@@ -297,7 +297,11 @@ def _time_conditions(dialect: Dialect, expected: Times | None) -> list[tuple[str
              f"is not in the years 1900 to 2199 as {dialect.date_format}; see the unit"),
         ]  # fmt: skip
     else:
-        conditions = [(none, f"does not have the date format {dialect.date_format}")]
+        conditions = [
+            (none, f"does not have the date format {dialect.date_format}"),
+            (f"seconds < {_EPOCH_START} OR seconds >= {_EPOCH_END}",
+             f"is not in the years 1900 to 2199 as {dialect.date_format}; %y takes a year of two digits"),
+        ]  # fmt: skip
     if expected == "timestamps":
         conditions.append((f"form = {NUMBER}", _UNIT_UNKNOWN))
     elif expected == "numbers":
