@@ -269,7 +269,9 @@ def test_times_have_the_date_format_that_is_said(put):
     with pytest.raises(DataError, match=r"time does not have the date format %m/%d/%Y"):
         read_deposits(path, dialect=Dialect(date_format="%m/%d/%Y"))
     short = put("customer;amount;time\nc;1;05.09.26 02:00\n", "short.csv")
-    with pytest.raises(DataError, match=r"not in the years 1900 to 2199 as .*; %y takes a year of two digits"):
+    with pytest.raises(
+        DataError, match=r"not in the years 1900 to 2199 as .*; %y takes a year of two digits"
+    ):
         read_deposits(short, dialect=dialect)
     zoned = put("customer;amount;time\nc;1;05.09.2026 02:00 +0200\n", "z.csv")
     berlin = Conventions(time_zone="Europe/Berlin")
