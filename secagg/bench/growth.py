@@ -44,6 +44,7 @@ _BYTES_OF_MASKED: Final = (("k",), ("n", "k"), ("n", "n k"), ("n", "n k", "n^2")
 # Times are noisy, and a noise that bends a line would be squared far away: they follow the work that there is.
 _TIME: Final = (("n",), ("n", "n log2 n"))
 _TIME_OF_MASKED: Final = (("n", "k"), ("n", "n k"))
+LEAST_POINTS: Final = 3
 _PLANNED: Final = 1 << 20  # clients that a masked sum may have
 _PATIENCE_S: Final = 3.0  # for what an operation declares at one size
 _AS_CLOSE: Final = 1.5  # times the closest curve's residual: then the simpler curve is taken
@@ -98,7 +99,7 @@ def fit(
     Raises:
       UsageError: fewer than three different sizes, or values that are not positive.
     """
-    if len(set(sizes)) < 3 or len(sizes) != len(values):
+    if len(set(sizes)) < LEAST_POINTS or len(sizes) != len(values):
         raise UsageError(f"expected values at three different sizes or more, got {len(set(sizes))}")
     if min(sizes) <= 0 or min(values) < 0:
         raise UsageError("expected sizes above 0 and values from 0")

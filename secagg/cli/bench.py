@@ -47,7 +47,10 @@ _COLUMNS: Final = (
     ("error", 8),
     ("declared", 8),
 )
-_SOURCES: Final = {None: "measured", True: "as declared", False: "declared as an expectation"}
+_SOURCES: Final = {None: "measured", True: "bytes as declared", False: "bytes declared as an expectation"}
+# A curve that is further off where it was measured leads nowhere. Bytes and rounds are exact, times are noisy.
+_FITS: Final = 0.05
+_FITS_TIME: Final = 0.5
 _NOTE: Final = (
     "All inputs are made up from --seed; keys and masks are real, drawn from the operating system, and thrown away. All "
     "parties run on this machine under its owner, so never give real data to a benchmark; there is no option for any."
@@ -207,6 +210,12 @@ def growth_(
         raise UsageError(
             "expected three or more numbers for one of --parties and --sizes, and one or none for the other"
         )
+    grows = counts if len(counts) > 1 else lengths
+    if len(set(grows)) < growth.LEAST_POINTS:
+        raise UsageError(
+            f"expected {growth.LEAST_POINTS} different numbers or more, through which a curve leads, got "
+            + ", ".join(map(str, grows))
+        )
     chosen = [
         *_chosen("protocol", protocols),
         *_chosen("operation", operations),
@@ -247,6 +256,8 @@ def _print_growths(console: Console, grown: Sequence[growth.Growth]) -> None:
         rows = [(one.figure, _figure(one.points[-1][1], one.unit), *_far(one, far)) for one in own]
         columns = ("figure", f"measured at {largest:,.0f}", *(f"10^{len(str(n)) - 1}" for n in far))
         title = f"Beyond {largest:,.0f} {what}, not measured: ~ is extrapolated, all else is declared for that size"
+        if any("no curve" in row for row in rows):
+            title += "; where no curve fits, measure at more sizes"
         console.print(table(title, columns, rows))
 
 
@@ -254,6 +265,8 @@ def _far(one: growth.Growth, sizes: Sequence[int]) -> Iterator[str]:
     for n in sizes:
         if n in one.declared:
             yield _figure(one.declared[n], one.unit)
+        elif one.curve.residual > (_FITS_TIME if one.unit == "s" else _FITS):
+            yield "no curve"
         else:
             yield f"~{_figure(one.curve.at(n), one.unit)}"
 

@@ -154,7 +154,8 @@ def explain(
     window = [(f"window {name}", at) for name, at in job.window.shown().items()]
     conventions = job.data.shown(job.identifiers)
     coarser = [(f"generalise {place}", step) for place, step in job.shown_recipe().items()]
-    agreed = [*job.shown_parameters().items(), *window, *conventions.items(), *coarser]
+    divided = [("shards", str(job.shards))] if job.shards > 1 else []
+    agreed = [*job.shown_parameters().items(), *window, *conventions.items(), *coarser, *divided]
     yield table("Agreed", ("parameter", "value"), agreed)
     yield opened_table(job.disclosures(), job.roster)
     for one in job.spends():

@@ -12,6 +12,8 @@ from secagg.bench.case import Case
 from secagg.bench.measure import measure
 from secagg.bench.subjects import declared_operation
 from secagg.bench.table import Table
+from secagg.cli.bench import _print_growths
+from secagg.cli.show import stdout
 from secagg.errors import UsageError
 
 SIZES = (100, 200, 400, 800, 1600)
@@ -90,6 +92,20 @@ def test_the_command_labels_what_is_extrapolated(capsys, tmp_path):
         "~" in next(line for line in ended.out.splitlines() if line.startswith("client sends"))[30:]
         or "~" in ended.out
     )
+    few = Ended(capsys, *command.replace("3,4,6", "3,4,4").split(), tmp_path / "few")
+    assert few.status == 2
+    assert "expected 3 different numbers or more, through which a curve leads, got 3, 4, 4" in few.err
+    assert not (tmp_path / "few").exists()
     refused = Ended(capsys, "bench", "growth", "--protocols", "additive", "--parties", "3", "--out", tmp_path)
     assert refused.status == 2
     assert "three or more numbers for one of --parties and --sizes" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("unit", "residual", "says"), [("B", 0.04, "~"), ("B", 0.06, "no curve"), ("s", 0.4, "~")]
+)
+def test_a_curve_that_does_not_fit_is_not_extrapolated(capsys, unit, residual, says):
+    curve = growth.Curve(("n",), (1.0, 2.0), residual, 20.0)
+    one = growth.Growth("sum", "parties", "figure", unit, ((5, 11.0), (20, 41.0)), curve, True, {})
+    _print_growths(stdout(), [one])
+    assert says in capsys.readouterr().out.split("is extrapolated")[1]
