@@ -194,3 +194,30 @@ def test_counts_of_another_shape_and_thresholds_that_hide_nothing_are_refused() 
         shown(np.zeros((1, 1, 7), int), smallest=1)
     with pytest.raises(ShapeError):
         shown(np.zeros((1, 1, 6), int))
+
+
+def test_what_is_not_told_is_zero_when_it_is_opened_and_neither_is_a_bin_that_tells_a_small_one() -> None:
+    few, bins = np.arange(40) < 5, np.repeat([0.1, 0.3, 0.6, 0.9], (3, 9, 20, 20))
+    parts = [
+        (few, np.full(40, 0.6)),
+        (np.arange(52) % 2 == 0, bins),
+        (few[:6], np.full(6, 0.1)),
+        (few[:5], np.full(5, 0.1)),
+    ]
+    group = np.repeat(np.arange(4), [len(label) for label, _ in parts])
+    label, score = (np.concatenate(column) for column in zip(*parts, strict=True))
+    groups, sides, binned, *told = map(
+        np.asarray, shown(group_counts(group, label, score, n_groups=4, bins=4)[None])
+    )
+    has_group, has_sides, has_bin = told
+    assert has_group.tolist() == [True, True, False, False]
+    assert has_sides.tolist() == [False, True, False, False]
+    assert has_bin[1].tolist() == [False, False, True, True]
+    for values, there in ((groups, has_group), (sides, has_sides), (binned.transpose(0, 2, 1), has_bin)):
+        assert values[there].any()
+        assert not values[~there].any()
+
+
+def test_a_score_at_the_threshold_says_1_and_one_of_1_lies_in_the_last_bin() -> None:
+    (counts,) = group_counts([0, 0], [1, 0], [0.5, 1.0], n_groups=1, bins=4)
+    assert counts.tolist() == [2, 1, 1, 1, *(0, 0, 1, 1), *(0, 0, 1, 0), *(0, 0, 1 << 15, 1 << 16)]

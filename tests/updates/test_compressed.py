@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -197,3 +198,15 @@ def test_results_that_leave_a_short_dtype_when_they_are_scaled_up_are_refused() 
     # By rounding, a small weight's number may come out many times the clip.
     with pytest.raises(PlanError, match="do not fit float16"):
         secagg.mean(updates, [1] * 4, max_weight=100, clip=10_000.0, compression=Compression(bits=5))
+
+
+def test_what_is_stated_of_numbers_that_were_not_drawn_is_their_clip_and_rounding_counts_as_often_as_drawn() -> (
+    None
+):
+    for mean, most in ((True, 1.0), (False, 3.0)):
+        coding = coding_of(Compression(8, 0.25, SEED), clients=3, mean=mean)
+        found = coding.decode(np.zeros(50, np.int64), 3, 0.0)
+        # What was not drawn is zero here, and may have been as large as the clip at each client.
+        assert found.errors[""] == most
+        # Three numbers of 127 levels are rounded, each by a variance of 1/4, and one in four is drawn.
+        assert found.noise_std == pytest.approx(math.sqrt(3 / 4 * 4) / 127 / (3 if mean else 1))
