@@ -33,12 +33,14 @@ def check_heard(
     mine: Mapping[PartyId, bytes],
     heard: Mapping[PartyId, Sequence[bytes]],
     computing_parties: Sequence[PartyId],
+    outcome: str = "nothing was computed",
 ) -> None:
     """Compare what everybody heard from the input parties.
 
     Args:
       mine: the digest of what each input party announced to this party, in the agreed order.
       heard: by peer, the digests of what they announced to it, in that order.
+      outcome: what the error says of the run.
 
     Raises:
       RemoteProtocolError: somebody heard something else; see the module for who is named.
@@ -51,11 +53,14 @@ def check_heard(
             )
         differ += [(name, peer) for (name, a), b in zip(mine.items(), digests, strict=True) if a != b]
     if differ:
-        raise _different(me, computing_parties, differ)
+        raise _different(me, computing_parties, differ, outcome)
 
 
 def _different(
-    me: PartyId, computing_parties: Sequence[PartyId], differ: Sequence[tuple[PartyId, PartyId]]
+    me: PartyId,
+    computing_parties: Sequence[PartyId],
+    differ: Sequence[tuple[PartyId, PartyId]],
+    outcome: str,
 ) -> RemoteProtocolError:
     """Return the error that names who told different things, or says that it cannot be known."""
     # Each difference by itself: any number of input parties may lie, and together frame another.
@@ -67,9 +72,9 @@ def _different(
     if announcer == me:
         what = f"{heard} says that {me} announced something else than it did"
     if who:
-        return RemoteProtocolError(f"{what}; nothing was computed; ask {who} what it runs", peer=who)
+        return RemoteProtocolError(f"{what}; {outcome}; ask {who} what it runs", peer=who)
     return RemoteProtocolError(
-        f"{what}; {announcer} told different things, or {heard} did, and {me} cannot know which; nothing was computed"
+        f"{what}; {announcer} told different things, or {heard} did, and {me} cannot know which; {outcome}"
     )
 
 

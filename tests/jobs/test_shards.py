@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from ports import reserved_ports
 from secagg.errors import (
+    AbortedError,
     CheatingError,
     JobError,
     PeerMissingError,
@@ -28,7 +31,7 @@ from secagg.jobs.job_file import parse_job
 from secagg.jobs.plain import decode, encode
 from secagg.jobs.run import Part
 from secagg.jobs.shards import LocalWorkers, Work, Workplace, attempts, find_in_shards, worker
-from secagg.network.identity import Identity, create_identity
+from secagg.network.identity import Identity, certificate_pem, create_identity
 from secagg.network.tcp import Peer, Timeouts, run_party
 from secagg.protocols.group_by import Field, Layout, Query, Rows, announce, reference
 
@@ -204,6 +207,75 @@ def test_an_error_of_a_worker_that_would_come_again_ends_the_run_at_once(
     assert any(isinstance(e, PlanError) and "worker of shard" in str(e) for e in found.values())
     assert all(isinstance(e, SecaggError) for e in found.values())
     assert len(tried) <= 2 * len(BANKS)
+
+
+def none(message: Any, peer: str) -> Any:
+    return (
+        replace(message, certificates=[b"no certificate"] * 2)
+        if hasattr(message, "certificates")
+        else message
+    )
+
+
+def of_another(message: Any, peer: str) -> Any:
+    made = certificate_pem(create_identity("south").certificate)
+    return replace(message, certificates=[made] * 2) if hasattr(message, "certificates") else message
+
+
+def strange(message: Any, peer: str) -> Any:
+    return replace(message, ended=[77] * 2) if hasattr(message, "ended") else message
+
+
+def two_certificates(message: Any, peer: str) -> Any:
+    made = certificate_pem(create_identity("west").certificate)
+    other = hasattr(message, "certificates") and peer == "north"
+    return replace(message, certificates=[made] * 2) if other else message
+
+
+def two_words(message: Any, peer: str) -> Any:
+    return replace(message, ended=[1] * 2) if hasattr(message, "ended") and peer == "north" else message
+
+
+@pytest.mark.parametrize(
+    ("altered", "says"),
+    [
+        (none, "certificates of west's workers from west"),
+        (of_another, "expected a certificate for west, got one for south"),
+        (strange, "how each worker ended from west, got .*77, 77"),
+        (two_certificates, "west announced something else than .*; no worker began"),
+        (two_words, "west announced something else than .*; the run ends"),
+    ],
+)
+def test_a_party_that_deviates_before_or_after_workers_is_named(
+    identities, ports, tmp_path, monkeypatch, altered, says
+):
+    class Deviating(attempts.Attempts):
+        def __init__(self, party: Any, *args: Any) -> None:
+            super().__init__(party, *args)
+            if party.me == "west":
+                between: Any = Altering(party)
+                self._party = between
+
+    class Altering:
+        def __init__(self, party: Any) -> None:
+            self._party = party
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._party, name)
+
+        def broadcast(self, message: Any) -> None:
+            for peer in self._party.others:
+                self._party.send(peer, altered(message, peer))
+
+    monkeypatch.setattr(attempts, "Attempts", Deviating)
+    workers = {name: ThreadWorkers(lambda task, ended: True) for name in BANKS}  # all are lost at once
+    found = run(identities, ports, tmp_path, workers)
+    honest = [found["north"], found["south"]]
+    # Whoever finds it first ends the run; the others may hear of it before they find it.
+    assert all(isinstance(error, RemoteProtocolError | AbortedError) for error in honest), found
+    assert all(re.search(says, str(error)) for error in honest), found
+    if altered in (none, of_another, two_certificates):
+        assert not any(of_bank.tasks for of_bank in workers.values())
 
 
 def test_parties_whose_workers_meet_in_another_step_shard_or_attempt_do_not_agree(

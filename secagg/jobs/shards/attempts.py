@@ -4,19 +4,22 @@ In the main session, for as many shards at a time as each party has workers:
 
   certificates   each party makes a key and a certificate for each of its workers, for this attempt alone, and tells all
                  others the certificates
+  heard          each party tells all others the digests of what it was told; before a worker starts, all compare them
   (work)         each party starts its workers, which meet as the parties of an ordinary session; what they compare when they
                  meet are main session, step, shard, attempt, layout and all certificates
   ended          each party tells all others which of its workers ended well; a shard is done where all of them did
+  heard          as above, of those words
 
 A shard that is not done is done again, up to `MOST_ATTEMPTS` times, with new keys, and so with new masks. It is computed at
 any place, and opened at the place that computed it. A worker that ends with an error that would come again ends the run,
 with that error.
 
 Threat model: that of the step. A certificate is vouched for by who told it, in an authenticated session. A party that tells
-two others different ones is found by its workers' peers, whose agreements differ. A party that says that a worker was
-lost has a step repeated; docs/soundness-shards.md says why that tells nothing.
+a certificate that is none, or not its own, is named. One that tells two others different things ends the run. Nothing is
+signed, so an honest party names it together with the party whose word stands against its own. A party that says that a
+worker was lost has a step repeated; docs/soundness-shards.md says why that tells nothing.
 
-Learns: everybody, which parties lost workers. Cost, n parties: 2 rounds a turn, 2 (n - 1) messages from each, no arrays.
+Learns: everybody, which parties lost workers. Cost, n parties: 4 rounds a turn, 4 (n - 1) messages from each, no arrays.
 """
 
 from __future__ import annotations
@@ -39,10 +42,17 @@ from secagg.jobs.plain import decode, encode
 from secagg.jobs.shards import worker
 from secagg.jobs.shards.worker import Plain, raised, told_layout
 from secagg.jobs.shards.workers import Workers
-from secagg.network.identity import Identity, certificate_pem, create_identity
+from secagg.network.identity import (
+    Identity,
+    certificate_pem,
+    check_certificate,
+    create_identity,
+    load_certificate,
+)
 from secagg.network.tcp import Timeouts
 from secagg.party import Party, PartyId
 from secagg.prg import KEY_BYTES
+from secagg.protocols.announcements import check_heard
 from secagg.protocols.group_by import Layout
 from secagg.protocols.group_by.shards import OwnRows
 from secagg.signing import digest
@@ -67,6 +77,13 @@ class WorkersEnded(Message, frozen=True):
 
     turn: int
     ended: list[int]
+
+
+class WordsHeard(Message, frozen=True):
+    """Everybody -> everybody: digests of what each party told the sender in a turn, in the order of parties."""
+
+    turn: int
+    digests: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +212,8 @@ class Attempts:
         told = {party.me: mine} | await party.gather(WorkerCertificates, party.others, max_bytes=size)
         for name, message in told.items():
             self._check(name, message.turn, len(message.certificates), len(turn))
+            _check_certificates(name, message.certificates)
+        await self._compare({name: message.certificates for name, message in told.items()}, "no worker began")
         started = []
         for i, (place, shard) in enumerate(turn.items()):
             certificates = {name: told[name].certificates[i] for name in party.roster}
@@ -205,12 +224,40 @@ class Attempts:
         for answer, shard in zip(found, turn.values(), strict=True):
             if answer is not None and "error" in answer and not answer["lost"]:
                 raise raised(answer, f"{party.me}'s worker of shard {shard}")
-        party.broadcast(WorkersEnded(self._turn, [_how(answer) for answer in found]))
-        ended = {party.me: [_how(answer) for answer in found]}
-        for name, word in (await party.gather(WorkersEnded, party.others)).items():
-            self._check(name, word.turn, len(word.ended), len(turn))
-            ended[name] = word.ended
+        word = WorkersEnded(self._turn, [_how(answer) for answer in found])
+        party.broadcast(word)
+        words = {party.me: word} | await party.gather(WorkersEnded, party.others)
+        for name, one in words.items():
+            self._check(name, one.turn, len(one.ended), len(turn))
+            if not set(one.ended) <= {_WELL, _BY_ANOTHER, _LOST}:
+                raise RemoteProtocolError(
+                    f"expected 0, 1 or 2 for how each worker ended from {name}, got {one.ended}", peer=name
+                )
+        ended = {name: one.ended for name, one in words.items()}
+        await self._compare({name: [bytes(how)] for name, how in ended.items()}, "the run ends")
         return [answer if _how(answer) == _WELL else None for answer in found], ended
+
+    async def _compare(self, told: Mapping[PartyId, Sequence[bytes]], outcome: str) -> None:
+        """Compare with everybody what each party told in this turn.
+
+        Raises:
+          RemoteProtocolError: a party told two others different things, or says that another one did.
+        """
+        party, turn = self._party, self._turn.to_bytes(8, "big")
+        mine = {
+            name: digest(f"{_LABEL}/heard", [party.session, turn, name.encode(), *told[name]])
+            for name in party.roster
+        }
+        party.broadcast(WordsHeard(self._turn, tuple(mine.values())))
+        heard = await party.gather(WordsHeard, party.others)
+        for name, message in heard.items():
+            if message.turn != self._turn:
+                raise RemoteProtocolError(
+                    f"expected digests of turn {self._turn} from {name}, got those of turn {message.turn}",
+                    peer=name,
+                )
+        # Any party may lie of its own workers, so none is trusted more than another.
+        check_heard(party.me, mine, {name: one.digests for name, one in heard.items()}, party.roster, outcome)
 
     def _task(
         self,
@@ -270,6 +317,16 @@ class Attempts:
             f"{whose}; see that workers have enough memory and reach each other, and start the run anew",
             peer=losers[0] if losers else "",
         )
+
+
+def _check_certificates(name: PartyId, certificates: Sequence[bytes]) -> None:
+    try:
+        for pem in certificates:
+            check_certificate(load_certificate(pem), name=name)
+    except UsageError as error:
+        raise RemoteProtocolError(
+            f"expected certificates of {name}'s workers from {name}: {error}", peer=name
+        ) from None
 
 
 def _how(answer: Plain | None) -> int:
