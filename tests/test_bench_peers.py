@@ -96,6 +96,7 @@ def test_a_run_writes_the_peers_that_ran_and_says_why_others_did_not(peers, monk
     assert "FAST 1.0" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_peer_that_hangs_is_ended_with_what_it_started(peers, monkeypatch, tmp_path):
     comparisons = importlib.import_module("benchmarks.peers.comparisons")
     monkeypatch.setattr(comparisons, "TIMEOUT_S", 1)

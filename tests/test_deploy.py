@@ -79,6 +79,7 @@ def parse(words: list[str]) -> None:
         context = command.make_context(name, list(words), parent=context)
 
 
+@pytest.mark.slow
 def test_every_command_is_one_of_the_command_line() -> None:
     places = set()
     for place, words in commands():
@@ -90,6 +91,7 @@ def test_every_command_is_one_of_the_command_line() -> None:
     assert places == {TRY_OUT, OWN, KUBERNETES, *UNITS, "docs/operation.md"}
 
 
+@pytest.mark.slow
 def test_a_command_that_is_none_is_noticed() -> None:
     for words in (["run", "job.toml", "--out", "x", "--no-such"], ["run", "job.toml"]):
         with pytest.raises(Exception, match=r"(?i)no such option|missing parameter"):

@@ -20,6 +20,7 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.slow
 def test_a_program_of_the_page_prints_what_it_says(name, capsys):
     exec(compile(PROGRAMS[name], name, "exec"), {})
     promised = re.findall(r"# prints: (.*)", PROGRAMS[name])

@@ -320,6 +320,7 @@ def test_rows_with_equal_keys_are_drawn_anew(n: int, monkeypatch: pytest.MonkeyP
     assert not draws
 
 
+@pytest.mark.slow
 def test_wide_keys_that_are_equal_are_noticed() -> None:
     n = (1 << 21) + 1
     words = np.arange(n, dtype=np.uint64)

@@ -42,6 +42,7 @@ def test_a_good_vector_is_read_and_written_to_the_same_bytes(name: str, vector: 
 
 
 @pytest.mark.parametrize(("name", "vector"), BAD)
+@pytest.mark.slow
 def test_a_bad_vector_raises_the_error_that_is_named_beside_it(name: str, vector: dict[str, Any]) -> None:
     with pytest.raises(errors.SecaggError) as refused:
         FORMATS[name]().run(vector["in"])

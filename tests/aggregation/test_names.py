@@ -317,6 +317,7 @@ def test_axes_and_labels_of_xarray_are_matched() -> None:
     assert secagg.mean(BY_NAME, weights, max_weight=3, clip=4.0).value == pytest.approx(3.0, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_what_xarray_cannot_match_is_refused() -> None:
     xr = pytest.importorskip("xarray", reason="xarray objects need xarray")
     a = xr.DataArray([1, 2], dims="x", coords={"x": ["n", "s"]})

@@ -44,6 +44,7 @@ def test_a_sum_costs_the_bytes_that_are_declared_and_is_within_its_error(name):
 
 @pytest.mark.parametrize("engine", [3, 4])
 @pytest.mark.parametrize("name", ["multiply", "less"])
+@pytest.mark.slow
 def test_an_operation_costs_what_is_declared(name, engine):
     result = measure(Case("operation", name, engine, 50, engine, repeat=1))
     assert result["declared"]["bytes_equal"]

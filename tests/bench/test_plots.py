@@ -50,6 +50,7 @@ def test_the_same_results_give_the_same_files_and_each_line_is_named(table, tmp_
     assert max(map(len, svg.values())) < 60_000
 
 
+@pytest.mark.slow
 def test_results_at_one_size_alone_are_no_plot(table, tmp_path):
     alone = Table.of([{**table.results[0], "networks": {}}])
     with pytest.raises(UsageError, match="there is nothing to draw"):

@@ -108,6 +108,7 @@ def test_a_table_of_postgresql_reads_as_the_same_table_in_a_file(bank: Postgres,
         assert (found.report.rows_read, found.report.zoned) == (50, 50)
 
 
+@pytest.mark.slow
 def test_types_of_postgresql_become_those_of_the_schema(bank: Postgres, tmp_path: Path) -> None:
     bank.execute(
         "CREATE TYPE ledger.kind AS ENUM ('cash', 'card')",

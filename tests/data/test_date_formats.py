@@ -71,6 +71,7 @@ def test_a_declared_format_that_does_not_fit_is_answered_with_the_one_that_does(
 @pytest.mark.parametrize(
     "times", [["soon"], ["05.09.2026", "soon"], ["99.99.2026"], ["2026-09-05", "05.09.2026"]]
 )
+@pytest.mark.slow
 def test_no_format_is_named_where_none_reads_all_times(table, times):
     message = refusal(table(*times))
     assert "reads them" not in message

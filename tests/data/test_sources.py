@@ -127,6 +127,7 @@ def test_a_gzip_file_with_changed_bytes_is_said_to_be_damaged(put):
         read_deposits(put(bytes(whole), "t.csv.gz"))
 
 
+@pytest.mark.slow
 def test_header_names_differ_in_case(put):
     assert read_deposits(put("CUSTOMER,Amount, TIME \na,1,1\n"))["customer"].strings.tolist() == ["a"]
     table = read_transfers(put("TARGETNODEID,sourcenodeid,VALUE,time\n1,2,3,4\n"))
@@ -256,6 +257,7 @@ def test_dialects_have_names_for_what_is_hard_to_type():
     assert Dialect(delimiter="\\t").delimiter == "\t"
 
 
+@pytest.mark.slow
 def test_copies_of_a_file_are_refused_and_days_without_rows_are_none(tmp_path):
     header = "customer,amount,time\n"
     for name, rows in (("a", "x,1,1\n"), ("b", "x,2,1\n"), ("c", ""), ("d", ""), ("copy", "x,1,1\n")):

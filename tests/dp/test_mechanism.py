@@ -89,6 +89,7 @@ def test_replacing_takes_twice_the_deviation(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_shares_of_those_who_stay_add_up_to_the_planned_variance(kind):
     """20,000 elements of the sum of 7 shares: variance within 5 standard errors; 2 false alarms in 10^6."""
     mechanism = choose(Budget(2.0, 1e-6), Cohort(10, 7), clip=4.0, length=20_000, kind=kind)

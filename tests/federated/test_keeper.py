@@ -23,6 +23,7 @@ def mean(played: Played, names: str, key: str) -> Any:
 
 
 @pytest.mark.parametrize("threat_model", ["semi-honest", "malicious"])
+@pytest.mark.slow
 def test_a_round_gives_the_mean_of_those_who_stay_whatever_step_another_leaves_at(
     tmp_path: Path, threat_model: Any
 ) -> None:

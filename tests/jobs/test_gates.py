@@ -296,6 +296,7 @@ def run_over_tls(gates: Mapping[str, Sequence[Noting]]) -> tuple[dict[str, Any],
             return {name: f.exception(60) or f.result() for name, f in futures.items()}, records
 
 
+@pytest.mark.slow
 def test_parties_with_different_gates_do_not_begin() -> None:
     gates = {name: [Noting("approval", [])] for name in ROSTER}
     gates["outsider"] = [Noting("approval", []), Noting("budget", [])]
@@ -307,6 +308,7 @@ def test_parties_with_different_gates_do_not_begin() -> None:
     assert not any("statement" in call for own in gates.values() for gate in own for call in gate.calls)
 
 
+@pytest.mark.slow
 def test_a_record_holds_what_the_gates_stated_and_gates_learn_how_the_run_ended() -> None:
     gates = {name: [Noting("approval", [])] for name in ROSTER}
     results, _ = run_over_tls(gates)

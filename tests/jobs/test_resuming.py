@@ -173,6 +173,7 @@ def test_a_checkpoint_that_is_not_what_the_party_kept_is_passed_over(
     assert "a checkpoint is not used" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_half_written_checkpoint_and_one_of_another_run_are_not_seen(tmp_path: Path) -> None:
     run = interrupted(tmp_path)
     run.start(crash("bank_a", messages_of(COMPUTE)["bank_a"] // 2))

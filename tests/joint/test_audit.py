@@ -30,6 +30,7 @@ from secagg.joint.audit.heads import Heads, Remembered, check_peer, decoded, rem
 from secagg.joint.audit.log import AuditLog, read_entries
 from secagg.joint.audit.verification import VerifiedLog, check_record, verify_log
 from secagg.network.identity import Identity, create_identity
+from words import holds_word
 
 ME = create_identity("north")
 
@@ -101,7 +102,7 @@ def test_a_run_stands_in_every_log_with_what_was_agreed_sent_and_opened(two_runs
 def test_no_log_names_a_customer_an_amount_or_how_many_rows_a_party_was_told(two_runs: Parties) -> None:
     for name in ROSTER:
         text = two_runs.log(name).read_text()
-        assert not any(word in text for word in ("alice", "bob", "60000", "130000", "result_rows"))
+        assert not [w for w in ("alice", "bob", "60000", "130000", "result_rows") if holds_word(text, w)]
         assert two_runs.log(name).stat().st_mode & 0o777 == 0o600
 
 

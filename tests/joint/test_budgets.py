@@ -224,6 +224,7 @@ def test_a_release_that_is_interrupted_anywhere_is_spent_once_and_everybody_sees
     assert len(set(answers)) > 1  # the noise is fresh in each run
 
 
+@pytest.mark.slow
 def test_a_backup_that_is_put_back_is_refused_by_peers_and_by_its_owner(
     homes: dict[str, Home], tmp_path: Path
 ) -> None:

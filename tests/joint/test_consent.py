@@ -142,6 +142,7 @@ def test_files_and_queries_are_read_anew_by_each_run_and_refuse_it_where_they_ca
         admitted(home, ["a"])
 
 
+@pytest.mark.slow
 def test_a_list_in_a_database_is_read_by_the_owners_source_file(
     homes: dict[str, Home], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -517,6 +518,7 @@ def test_a_run_goes_on_where_a_party_has_no_data(homes: dict[str, Home]) -> None
 
 @pytest.mark.parametrize("days", [90, 0])
 @pytest.mark.parametrize("committed", [True, False], ids=["committed", "killed after its checks"])
+@pytest.mark.slow
 def test_who_withdrew_meanwhile_does_not_enter_a_run_that_begins_again(
     homes: dict[str, Home], days: int, committed: bool
 ) -> None:
@@ -731,6 +733,7 @@ def test_the_commands_keep_a_person_out_and_show_to_others_that_it_was_not_there
     assert (status, "expected north's signature of what its gates state" in said) == (1, True)
 
 
+@pytest.mark.slow
 def test_an_excluded_person_does_not_enter_a_query_that_reads_no_person(
     homes: dict[str, Home], tmp_path: Path
 ) -> None:

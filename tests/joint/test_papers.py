@@ -49,6 +49,7 @@ def test_an_annex_says_who_learns_what_what_may_be_inferred_and_what_is_kept(par
     assert not re.search(r"https?:|<script|//", markup)
 
 
+@pytest.mark.slow
 def test_a_job_with_hostile_text_does_nothing_in_an_annex(
     parties: Parties, tmp_path: Path, browser: Any
 ) -> None:

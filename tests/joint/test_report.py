@@ -231,6 +231,7 @@ def test_no_page_holds_a_url_or_a_script_or_a_style_of_its_own(pages: dict[str, 
 
 
 @pytest.mark.parametrize("name", ["bank", "curve", "outsider", "hostile"])
+@pytest.mark.slow
 def test_a_browser_shows_every_page_runs_nothing_and_finds_nothing_to_complain_of(
     browser: Any, pages: dict[str, Path], name: str
 ) -> None:
@@ -270,6 +271,7 @@ def test_text_has_the_contrast_that_people_with_weak_sight_need(
     assert [entry for entry in found if entry[0] < 4.5] == []
 
 
+@pytest.mark.slow
 def test_a_page_can_be_read_by_ear_and_used_by_keyboard(browser: Any, pages: dict[str, Path]) -> None:
     from selenium.webdriver import ActionChains, Keys
 
@@ -321,6 +323,7 @@ def test_on_a_phone_nothing_but_wide_tables_scrolls_sideways(
     )
 
 
+@pytest.mark.slow
 def test_on_paper_everything_is_there_and_no_navigation(browser: Any, pages: dict[str, Path]) -> None:
     browser.get(pages["bank"].as_uri())
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})

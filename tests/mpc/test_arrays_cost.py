@@ -44,6 +44,7 @@ def compared(program, names):
 
 
 @pytest.mark.parametrize("count", [3, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_cost_is_what_the_ledgers_measure(count):
     declared, measured = compared(everything, NAMES[:count])
     assert declared == measured

@@ -164,6 +164,7 @@ def test_a_dtype_for_which_no_bound_is_stated_is_refused(dtype):
 
 
 @pytest.mark.parametrize("f", [1, 8])
+@pytest.mark.slow
 def test_nothing_wraps_on_a_real_engine_at_the_ends_of_the_ranges(f):
     """The clear engine does not wrap in truncation, which other engines do, by chance."""
     x, ulp = positive(f, 5), 2.0**-f

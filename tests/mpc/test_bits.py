@@ -232,6 +232,7 @@ def test_threshold_that_does_not_fit_is_refused(run_three, share_bits, threshold
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=23))
 @settings(max_examples=30, deadline=None)
+@pytest.mark.slow
 def test_highest_digit_that_differs_decides(digits):
     """less is 0 where digits do not differ, as the callers promise."""
     less = np.array([[ONES if a and d else 0] for a, d in digits], np.uint64)

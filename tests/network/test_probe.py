@@ -86,6 +86,7 @@ def place(identities: dict[str, Identity]) -> Iterator[Place]:
         yield Place(identities, ports, pool)
 
 
+@pytest.mark.slow
 def test_three_parties_that_probe_learn_each_other_s_release_job_and_clock(place: Place) -> None:
     other = bytes(31) + b"\1"
     found = {
@@ -104,6 +105,7 @@ def test_three_parties_that_probe_learn_each_other_s_release_job_and_clock(place
             assert abs(one.apart_s) <= one.within_s + 0.1
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_wrong_is_measured(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     def state(agreement: bytes, fields: Any) -> bytes:
         ahead = 3600 if threading.current_thread() is thread[0] else 0
@@ -133,6 +135,7 @@ def test_a_clock_that_is_wrong_is_measured(place: Place, monkeypatch: pytest.Mon
     assert abs(apart - 3600) <= within + 0.1
 
 
+@pytest.mark.slow
 def test_a_run_that_waits_and_one_under_way_answer_a_probe_and_are_not_changed_by_it(place: Place) -> None:
     going, go_on = threading.Event(), threading.Event()
 
@@ -159,6 +162,7 @@ def test_a_run_that_waits_and_one_under_way_answer_a_probe_and_are_not_changed_b
     assert [one.result() for one in waiting] == ["a", "b", "c"]
 
 
+@pytest.mark.slow
 def test_a_party_with_another_key_is_refused_and_learns_nothing(place: Place) -> None:
     a = place.probe("a", wait_s=2.0)
     stranger = create_identity("b")
@@ -168,6 +172,7 @@ def test_a_party_with_another_key_is_refused_and_learns_nothing(place: Place) ->
     assert a.result()["b"].release == ""
 
 
+@pytest.mark.slow
 def test_nobody_there_is_told_from_nobody_called(place: Place) -> None:
     seen = place.probe("b", wait_s=0.5).result()
     assert (seen["a"].connected, seen["a"].fault) == (False, "Connection refused")
@@ -175,6 +180,7 @@ def test_nobody_there_is_told_from_nobody_called(place: Place) -> None:
 
 
 @pytest.mark.parametrize("unable_one", ["a", "c"])  # whom the others call, and who calls them
+@pytest.mark.slow
 def test_a_party_that_cannot_take_part_ends_the_wait_of_those_who_are_there(
     place: Place, unable_one: str
 ) -> None:

@@ -220,6 +220,7 @@ def test_a_cross_table_of_all_hospitals_with_its_tests():
     assert [what for what, _ in told][:2] == ["f | no", "f | yes"]
 
 
+@pytest.mark.slow
 def test_a_patient_in_the_tables_of_two_hospitals_counts_once_in_a_cross_table_if_so_agreed():
     def own(*rows):
         return {

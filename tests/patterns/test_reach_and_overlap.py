@@ -24,6 +24,7 @@ def audience(*persons):
     return {"audience": {"person": strings(persons)}}
 
 
+@pytest.mark.slow
 def test_each_organisation_s_noise_is_enough_together_with_those_that_do_not_collude():
     # Of thirty organisations, each of which draws a number for each count: a call costs more than a number. Half of
     # them collude, so that noise which counts theirs would have half the variance.

@@ -97,6 +97,7 @@ FOUR: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     ("banks", "computing"),
     [ROLES[0], FOUR[0], *(pytest.param(*r, marks=pytest.mark.slow) for r in ROLES[1:] + FOUR[1:])],
 )
+@pytest.mark.slow
 def test_findings_equal_the_plaintext_for_any_roles(banks, computing):
     query = Query(banks, computing, FIELDS)
     rng = np.random.default_rng(len(banks))

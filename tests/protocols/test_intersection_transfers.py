@@ -36,6 +36,7 @@ def running(terms, a=A, b=B):
 
 
 @pytest.mark.parametrize("recipients", [("a",), ("b",), BOTH])
+@pytest.mark.slow
 def test_each_recipient_learns_which_of_its_own_at_the_declared_cost(recipients):
     terms = Sides(LENGTHS, recipients)
     outcome = simulate(running(terms))

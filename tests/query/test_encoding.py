@@ -116,6 +116,7 @@ def test_a_row_that_was_not_declared_is_refused_at_its_owner_without_its_value(v
         ("America/Havana", "2025-11-02"),
     ],
 )
+@pytest.mark.slow
 def test_a_local_time_is_the_instant_that_tables_of_patterns_have(zone, day):
     start = int(np.datetime64(day, "s").astype(np.int64)) - 3600
     local = np.arange(start, start + 6 * 3600, 900)

@@ -180,6 +180,7 @@ def test_rows_that_do_not_count_change_nothing_in_cox_s_model_with_breslow_s_tie
 @pytest.mark.parametrize(
     "separated", ["all events in one arm", "time by the covariate", "one patient far away"]
 )
+@pytest.mark.slow
 def test_a_likelihood_without_a_maximum_is_never_said_to_have_converged(separated, iterations):
     """The coefficients grow with the iterations, so whatever was reported would be wrong."""
     rng = np.random.default_rng(3)

@@ -208,6 +208,7 @@ def test_the_first_lie_is_judged_though_it_spreads_to_what_honest_parties_send(s
 
 
 @pytest.mark.parametrize("liar", FOUR)
+@pytest.mark.slow
 def test_a_lie_beside_an_operation_that_began_before_does_not_make_that_one_fail(share, liar):
     """The input begins first and ends last. Who finds the lie in the product still vouches for what it received."""
 

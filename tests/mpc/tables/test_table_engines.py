@@ -29,6 +29,7 @@ OPEN = [True, True, True, False]
 
 
 @pytest.mark.parametrize("count", [3, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_engines_give_what_duckdb_gives(count):
     async def program(party):
         engine = await Engine.create(party)
@@ -76,6 +77,7 @@ async def sorted_before(party):
 
 
 @pytest.mark.parametrize("count", [3, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_bytes_are_those_declared_where_nothing_is_sorted(count):
     names = NAMES[:count]
     run = simulate(dict.fromkeys(names, sorted_before))

@@ -53,6 +53,7 @@ def test_msb_at_the_edges_of_64_bits(digit_bits):
 
 @given(st.lists(st.tuples(*[st.integers(0, (1 << 64) - 1)] * 2), min_size=1, max_size=70))
 @settings(max_examples=20, deadline=None)
+@pytest.mark.slow
 def test_msb_equals_python(pairs):
     got = msbs([s for s, _ in pairs], [t for _, t in pairs], 64)
     assert got.tolist() == [(s + t) % (1 << 64) >> 63 for s, t in pairs]
