@@ -200,6 +200,7 @@ def test_hardness_of_the_three_sets(degree, bits, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["4096", "8192/256", "8192/tenseal"])
+@pytest.mark.slow
 def test_hardness_of_the_ckks_contexts(name, monkeypatch):
     pytest.importorskip("tenseal")
     from secagg.he.ckks import CONTEXTS

@@ -394,6 +394,7 @@ def test_sums_that_may_leave_their_dtype_with_their_noise_are_refused(
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int64, np.float16, np.float64])
+@pytest.mark.slow
 def test_a_number_beyond_its_dtype_is_moved_to_the_border(dtype: type[Any]) -> None:
     update = np.ones(2, dtype)
     coding = noisy(Masked(), Privacy(8.0, 1e-6, 1.0), 6, update, mean=False, max_weight=None)

@@ -74,6 +74,7 @@ def check_told(runs: dict[str, Future[Any]], why: str) -> None:
     ("option", "why"),
     [("--data", "it cannot use its own input"), ("--out", "it has no place for its results")],
 )
+@pytest.mark.slow
 def test_a_party_without_a_column_or_a_place_for_results_ends_the_wait_of_the_others(
     folder: Path, option: str, why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,6 +91,7 @@ def test_a_party_without_a_column_or_a_place_for_results_ends_the_wait_of_the_ot
         check_told(runs, why)
 
 
+@pytest.mark.slow
 def test_who_cannot_take_part_in_another_run_ends_nothing(folder: Path) -> None:
     job = load_job(folder / "job.toml")
     for_this = agreement(job, ())[0]

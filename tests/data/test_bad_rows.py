@@ -128,6 +128,7 @@ def test_each_kind_of_bad_row_is_named_by_line_and_column(put, row, column, reas
     assert (table.report.rows_read, table.report.rows_bad, table.report.rows_in_window) == (3, 1, 2)
 
 
+@pytest.mark.slow
 def test_all_kinds_of_bad_rows_at_once_are_counted_and_located(put):
     # Blank lines, quoted line ends and malformed records shift lines against records; so does no column
     # that is read being the first.
@@ -177,6 +178,7 @@ def test_refusal_lists_twenty_rows_and_counts_the_rest(put):
     assert "and 5 more; in all: amount is negative: 15; sender is missing: 10" in message
 
 
+@pytest.mark.slow
 def test_refusal_shows_no_value_of_the_table(put):
     for row in ("9876501,9876502,-9876503,9876504", "9876501,9876502,9876503x,9876504", "9876501,9876502"):
         with pytest.raises(DataError) as refused:

@@ -166,6 +166,7 @@ def test_bad_rows_are_named_by_primary_key_and_show_no_other_value(bank: Postgre
     assert "amount is missing" in refused.value.for_record()
 
 
+@pytest.mark.slow
 def test_a_column_of_a_type_that_no_field_takes_is_named(bank: Postgres, tmp_path: Path) -> None:
     bank.execute(
         "ALTER TABLE ledger.t ALTER amount TYPE jsonb USING to_jsonb(amount)",
@@ -176,6 +177,7 @@ def test_a_column_of_a_type_that_no_field_takes_is_named(bank: Postgres, tmp_pat
     assert "4711" not in whole_text(refused.value)
 
 
+@pytest.mark.slow
 def test_texts_come_out_of_a_database_in_latin_1_and_broken_ones_are_refused(
     bank: Postgres, tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ def refusal(path: Path, **options) -> str:
         (["1757000000000"], "epoch-ms"),
     ],
 )
+@pytest.mark.slow
 def test_the_format_that_reads_all_times_is_named_and_works(table, times, fitting):
     path = table(*times)
     message = refusal(path)
@@ -60,6 +61,7 @@ def test_where_day_and_month_may_be_either_both_formats_are_named_and_none_is_gu
     assert "--date-format %d/%m/%Y or %m/%d/%Y reads them; ask whoever wrote the table" in message
 
 
+@pytest.mark.slow
 def test_a_declared_format_that_does_not_fit_is_answered_with_the_one_that_does(table):
     path = table("05.09.2026")
     assert "--date-format %d.%m.%Y reads them" in refusal(path, dialect=Dialect(date_format="%d/%m/%Y"))

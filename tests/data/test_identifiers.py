@@ -102,6 +102,7 @@ def test_an_identifier_of_invisible_characters_is_missing():
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.slow
 def test_rows_with_such_texts_are_named_alike_in_csv_and_parquet(deposits, kind):
     with pytest.raises(DataError) as refused:
         deposits("c1", "NULL", "c2", "n/a", kind=kind)
@@ -113,6 +114,7 @@ def test_rows_with_such_texts_are_named_alike_in_csv_and_parquet(deposits, kind)
     assert table["customer"].strings.tolist() == ["c1", "c2"]
 
 
+@pytest.mark.slow
 def test_texts_that_the_parties_list_are_real(deposits):
     real = Conventions(real_identifiers=("NA", "-"))
     assert deposits("NA", "-", conventions=real)["customer"].strings.tolist() == ["NA", "-"]

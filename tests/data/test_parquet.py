@@ -101,6 +101,7 @@ def test_a_query_joins_csv_and_parquet_from_a_file(put, tmp_path):
     assert len(read_deposits(str(prefixed))) == 2
 
 
+@pytest.mark.slow
 def test_a_query_is_one_select(tmp_path):
     target = tmp_path / "x.csv"
     for query in (f"COPY (SELECT 1) TO '{target}'", "SELECT 1; SELECT 2", "", "DROP TABLE x"):

@@ -63,6 +63,7 @@ def test_columns_that_a_query_declares_to_be_text_are_the_texts_of_the_file(at: 
     assert sorted(rows_of(query)) == sorted(ROWS)
 
 
+@pytest.mark.slow
 def test_types_that_the_author_declares_hold(at: Path) -> None:
     declared = "all_varchar = true, types = {'payer': 'BIGINT', 'amount': 'DECIMAL(18, 3)'}"
     with_types = rows_of(f"SELECT account, payer + 1 AS p, amount FROM read_csv('t.csv', {declared}) LIMIT 1")

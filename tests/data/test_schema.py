@@ -113,6 +113,7 @@ def test_amounts_in_two_columns_have_the_same_separators(tmp_path: Path) -> None
     assert [table[field].tolist() for field in "ab"] == [[100_050, 300], [250, 400_000]]
 
 
+@pytest.mark.slow
 def test_files_of_one_table_are_put_together(tmp_path: Path) -> None:
     files = [put(tmp_path, f"{HEADER}p{i},d,{i},1,2,0\n", f"{i}.csv") for i in range(3)]
     table = read_table(files, STAYS)

@@ -146,6 +146,7 @@ def test_header_names_differ_in_case(put):
             read_transfers(both, mapping={**mapping, "beneficiary": (name,)})
 
 
+@pytest.mark.slow
 def test_paysim_and_saml_d_are_known(put):
     paysim = (
         "step,type,amount,nameOrig,oldbalanceOrg,newbalanceOrig,nameDest,oldbalanceDest,newbalanceDest,isFraud,isFlaggedFraud\n"
@@ -181,6 +182,7 @@ def test_several_files_are_one_table(put, tmp_path):
     assert len(report.files) == 3
 
 
+@pytest.mark.slow
 def test_one_customer_in_several_files_is_one(put):
     from secagg.data.conventions import Conventions
 
@@ -200,6 +202,7 @@ def test_an_empty_file_among_others_is_no_empty_table(put):
         read_deposits([first, second], window=(5, 6))
 
 
+@pytest.mark.slow
 def test_files_that_cannot_be_one_table_are_refused(put, tmp_path):
     numbers, timestamps = put(DEPOSITS + "a,1,1\n", "1.csv"), put(DEPOSITS + "a,1,2026-09-01\n", "2.csv")
     with pytest.raises(DataError, match=r"one kind of times; .*1\.csv has numbers, .*2\.csv has timestamps"):

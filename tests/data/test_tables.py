@@ -113,6 +113,7 @@ def test_a_row_that_holds_nothing_is_not_said_to_have_an_amount(put):
     )
 
 
+@pytest.mark.slow
 def test_a_missing_identifier_is_none_where_it_may_be_and_of_several_columns_all_or_none_are(put):
     schema = Schema(card=Identifier(nullable=True), n=Integer(0, 9, nullable=True))
     rows = ["x,1,", ",,5", " x,1,", ",,", "y,,7", "z,1,2"]
@@ -241,6 +242,7 @@ def test_blank_lines_do_not_count_as_rows(put):
 
 
 @pytest.mark.parametrize("text", [HEADER, HEADER.strip()])
+@pytest.mark.slow
 def test_header_alone_is_an_empty_table_for_those_who_take_one(put, text):
     with pytest.raises(EmptyTableError, match=r"no row counts; 0 were read.*--allow-empty"):
         read_transfers(put(text))
@@ -290,6 +292,7 @@ def test_window_that_is_none_is_refused(put, window):
         read_transfers(put(HEADER), window=window)
 
 
+@pytest.mark.slow
 def test_numbers_and_timestamps_in_one_table_are_refused(put):
     path = put(HEADER + "b,s,-1,7\nb,s,1,2022-09-01\nb,s,1,5\nb,s,1,2022-09-02\n")
     table = read_transfers(path, bad_rows="skip")
@@ -340,6 +343,7 @@ def test_files_of_another_kind_are_refused(put, tmp_path):
         read_transfers(tmp_path / "cut.csv.gz")
 
 
+@pytest.mark.slow
 def test_missing_column_says_what_there_is_and_which_option_names_it(put):
     path = put("beneficiary,payer,amount,time\nb,s,1,1\n")
     with pytest.raises(
@@ -368,6 +372,7 @@ def test_names_with_quotes_and_spaces_are_read(put):
     assert len(read_transfers(put(HEADER + "b,s,1,1\n", 'it\'s a "table" %41.csv'))) == 1
 
 
+@pytest.mark.slow
 def test_a_file_as_the_csv_module_writes_it_comes_back(put):
     rng = np.random.default_rng(7)
     alphabet = np.array(list("ab,;\"'\n\r é账|\t"))

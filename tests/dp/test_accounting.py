@@ -253,6 +253,7 @@ def test_scipys_skellam_is_the_one_meant():
     assert special.ive(np.abs(x), 3.0) == pytest.approx(stats.skellam.pmf(x, 1.5, 1.5))
 
 
+@pytest.mark.slow
 def test_without_the_accountant_the_error_says_what_to_install():
     code = "import sys; sys.modules['dp_accounting'] = None; import secagg.dp"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

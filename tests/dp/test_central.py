@@ -52,6 +52,7 @@ def test_rows_are_clipped_as_a_whole():
     assert released.value == pytest.approx([0.9, 1.2], abs=6 * released.report.noise_std + 0.01)
 
 
+@pytest.mark.slow
 def test_rows_can_add_shares_of_the_noise():
     rows = np.random.default_rng(2).normal(size=(40, 25)) / 10
     released = dp.sum(rows, clip=2.0, min_clients=30, colluders=5, rng=seeded(), **BUDGET)
@@ -87,6 +88,7 @@ def test_a_histogram_counts_its_categories_only():
     assert np.array_equal(same.value, released.value)
 
 
+@pytest.mark.slow
 def test_noise_of_histograms_follows_contributions_and_adjacency():
     def deviation(**arguments):
         return dp.histogram([1, 2], [1, 2, 3], **BUDGET, **arguments).report.noise_std

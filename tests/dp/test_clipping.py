@@ -101,6 +101,7 @@ def test_whole_numbers_stay_whole():
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 32, 33, 1000, 4096])
+@pytest.mark.slow
 def test_rotation_keeps_norms_and_is_undone(length):
     x = np.random.default_rng(length).normal(size=(3, length))
     y = rotate(x, SEED)
@@ -110,6 +111,7 @@ def test_rotation_keeps_norms_and_is_undone(length):
         assert unrotate(turned, SEED, length) == pytest.approx(row, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_rotation_is_the_hadamard_matrix_after_signs():
     matrix = rotate(np.eye(128), SEED)
     assert np.abs(np.abs(matrix) - 128**-0.5).max() < 1e-15

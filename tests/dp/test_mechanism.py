@@ -105,6 +105,7 @@ def test_shares_of_those_who_stay_add_up_to_the_planned_variance(kind):
 
 @pytest.mark.parametrize("rotated", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_the_sum_of_contributions_in_the_narrow_ring_is_the_sum_with_noise(kind, rotated):
     clients, length = 12, 1000
     mechanism = choose(
@@ -148,6 +149,7 @@ def test_a_contribution_is_a_function_of_its_stream():
     )
 
 
+@pytest.mark.slow
 def test_a_contribution_does_not_show_its_values():
     mechanism = choose(Budget(1.0, 1e-6), Cohort(3, 3), clip=1.0, length=2)
     assert repr(Contributor(mechanism).contribute([5.0, 0.0])) == "Contribution()"
@@ -275,6 +277,7 @@ def test_what_no_noise_or_ring_can_do_is_refused():
         choose(Budget(1e-3, 1e-9), Cohort(1 << 35, 1 << 35), clip=1.0, length=4, frac_bits=29)
 
 
+@pytest.mark.slow
 def test_noise_for_another_grid_or_plan_is_refused():
     mechanism = choose(Budget(1.0, 1e-6), Cohort(3, 3), clip=1.0, length=4)
     finer = choose(Budget(1.0, 1e-6), Cohort(3, 3), clip=1.0, length=4, frac_bits=20)

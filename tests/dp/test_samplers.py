@@ -76,6 +76,7 @@ def test_low_bits_of_wide_noise_are_uniform(kind, variance):
 
 @pytest.mark.parametrize("variance", [0.5, 30.0, 1e6, 2.0**60])
 @pytest.mark.parametrize("kind", [DiscreteGaussian, Skellam])
+@pytest.mark.slow
 def test_mean_variance_and_kurtosis_are_right(kind, variance):
     """5 standard errors each: 24 false alarms in 4 * 10^7."""
     z = kind(variance).draw(N, seeded(f"moments {kind.__name__} {variance}")).astype(float) / variance**0.5
@@ -151,6 +152,7 @@ def test_the_same_seed_gives_the_same_samples_and_another_gives_others(kind):
     assert not np.array_equal(sampler.draw(100), sampler.draw(100))
 
 
+@pytest.mark.slow
 def test_sums_of_skellam_noise_are_skellam():
     """Chi-square of 400,000 sums of 5, false alarm 1e-6."""
     samples = Skellam(Fraction(7, 5)).draw((5, N), seeded("closed")).sum(axis=0)

@@ -267,6 +267,7 @@ def test_every_altered_bit_of_a_file_is_noticed(tmp_path: Path, cheap: None, pas
     assert np.array_equal(load_secret(tmp_path / "key", Safe, password=password).content, small.content)
 
 
+@pytest.mark.slow
 def test_who_makes_the_digest_anew_does_not_alter_a_sealed_file_unnoticed(
     tmp_path: Path, cheap: None
 ) -> None:
@@ -335,6 +336,7 @@ def test_a_class_whose_message_is_not_annotated_is_the_programmers_mistake(tmp_p
     ],
     ids=["rlwe", "paillier", "ckks"],
 )
+@pytest.mark.slow
 def test_a_schemes_secret_key_from_a_file_decrypts(tmp_path: Path, module: str, needs: str) -> None:
     pytest.importorskip(needs, reason=f"the scheme needs {needs}")
     keys = importlib.import_module(module)

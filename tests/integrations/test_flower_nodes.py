@@ -390,6 +390,7 @@ def test_an_app_sees_of_a_message_what_is_agreed_on_and_no_more(make: Callable[.
     assert list(config.items()) == list(other.items()) == [("a", 1), ("b", 2)]
 
 
+@pytest.mark.slow
 def test_a_node_with_another_run_configuration_stays_out(
     make: Callable[..., Any], grid_of: Callable[[Any], Any]
 ) -> None:
@@ -673,6 +674,7 @@ def test_most_names_decide_and_of_as_many_what_was_sent(sent: Any) -> None:
     assert most_common([layout_of(("x", (9,))), layout_of(("x", (8,)))], sent) == layout_of(("x", (8,)))
 
 
+@pytest.mark.slow
 def test_a_liar_with_many_nodes_keeps_only_itself_out(
     make: Callable[..., Any], grid_of: Callable[[Any], Any], reply_of: Callable[..., RecordDict]
 ) -> None:

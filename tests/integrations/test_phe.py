@@ -39,6 +39,7 @@ def test_phe_reads_what_we_wrote(ours, frac_bits):
     assert [secret_key.decrypt(number) for number in numbers] == NUMBERS
 
 
+@pytest.mark.slow
 def test_phe_reads_our_sums_and_adds_to_them(ours):
     p = plan(clip=100.0, frac_bits=20, parties=10)
     secret_key = bridge.to_secret_key(ours)

@@ -46,6 +46,7 @@ def key() -> SecretKey:
 
 
 @pytest.mark.parametrize("name", list(CONTEXTS))
+@pytest.mark.slow
 def test_sums_cross_over_under_every_context(name: str) -> None:
     key = SecretKey.generate(CONTEXTS[name])
     raw = bridge.to_secret_key(key, PLAN)

@@ -216,6 +216,7 @@ def test_parties_take_the_latest_checkpoint_of_one_session_that_all_who_compute_
     assert decide(held, ("a", "b")).resumed == 8
 
 
+@pytest.mark.slow
 def test_a_party_that_tells_two_others_different_checkpoints_ends_the_run(tmp_path: Path) -> None:
     run = interrupted(tmp_path)
     run.start(crash("bank_a", messages_of(COMPUTE)["bank_a"] // 2))
@@ -238,6 +239,7 @@ def test_a_party_that_tells_two_others_different_checkpoints_ends_the_run(tmp_pa
     assert any("was told of other checkpoints" in str(outcome.errors[name]) for name in ("bank_a", "bank_c"))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_no_more_often_than_allowed(tmp_path: Path) -> None:
     run = interrupted(tmp_path)
     run.start(crash("bank_a", messages_of(COMPUTE)["bank_a"] // 2))
@@ -288,6 +290,7 @@ def test_an_error_that_comes_again_deletes_the_checkpoints_and_a_missing_peer_do
     assert not Resuming(run.checkpoints("bank_b"), run.job).holds
 
 
+@pytest.mark.slow
 def test_no_name_or_amount_stands_in_a_checkpoint(tmp_path: Path) -> None:
     run = interrupted(tmp_path)
     run.start(crash("bank_a", messages_of(COMPUTE)["bank_a"] // 2))

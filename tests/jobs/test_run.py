@@ -641,6 +641,7 @@ def test_who_gives_up_waiting_ends_nobody_elses_wait_and_may_come_again() -> Non
     assert {"bank_b"} in there
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_leaves_a_record_of_how_far_it_came_and_who_is_named(tmp_path: Path) -> None:
     job, identities = settle(make_job("structuring", "two banks and an outsider compute"))
     tables = make_tables(job, (20, 20))

@@ -246,6 +246,7 @@ def two_words(message: Any, peer: str) -> Any:
         (two_words, "west announced something else than .*; the run ends"),
     ],
 )
+@pytest.mark.slow
 def test_a_party_that_deviates_before_or_after_workers_is_named(
     identities, ports, tmp_path, monkeypatch, altered, says
 ):
@@ -278,6 +279,7 @@ def test_a_party_that_deviates_before_or_after_workers_is_named(
         assert not any(of_bank.tasks for of_bank in workers.values())
 
 
+@pytest.mark.slow
 def test_parties_whose_workers_meet_in_another_step_shard_or_attempt_do_not_agree(
     identities, ports, tmp_path
 ):

@@ -202,6 +202,7 @@ def test_a_run_takes_place_as_often_as_its_approval_says(members: Members) -> No
     assert run(members, job) == {}
 
 
+@pytest.mark.slow
 def test_a_policy_may_let_runs_within_a_template_begin_without_asking(members: Members) -> None:
     for name in ("north", "south"):
         members.set_policy(name, Needed(template=2, run=0))
@@ -230,6 +231,7 @@ def test_approvals_of_another_consortium_or_of_another_organisation_do_not_count
     assert "north/bert is no approver of south" in cause(run(members, job))
 
 
+@pytest.mark.slow
 def test_an_organisation_with_approvers_refuses_jobs_that_nobody_approves_unless_it_says_otherwise(
     members: Members,
 ) -> None:
@@ -437,6 +439,7 @@ def test_a_peer_that_states_approvals_of_another_job_is_refused(members: Members
     assert "approval is of another job, or of this one before it was changed" in said
 
 
+@pytest.mark.slow
 def test_a_key_file_opens_with_its_password_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("secagg.joint.approval.keys._LOG_N", 14)  # four guesses, quickly
     path = tmp_path / "anna.approver"

@@ -75,6 +75,7 @@ def test_a_release_with_noise_is_refused_when_one_owner_has_not_granted_it(homes
     assert (runs(homes["north"]), runs(homes["south"])) == (0, 0)  # nothing was shared, and nothing is spent
 
 
+@pytest.mark.slow
 def test_a_budget_is_spent_by_runs_until_one_owner_has_too_little_left(homes: dict[str, Home]) -> None:
     grant(homes["north"], epsilon=1)
     grant(homes["south"], epsilon=0.3)  # three times 0.1, as people add
@@ -100,6 +101,7 @@ def test_patterns_without_noise_run_freely_and_within_a_quota_where_there_is_one
 
 
 @pytest.mark.parametrize("releases", [(), (RELEASE,)])
+@pytest.mark.slow
 def test_a_run_that_goes_on_is_spent_once_and_another_needs_a_budget(
     homes: dict[str, Home], releases: tuple[Spending, ...]
 ) -> None:
@@ -256,6 +258,7 @@ def test_a_backup_that_is_put_back_is_refused_by_peers_and_by_its_owner(
     assert set(run_jointly(job, homes, budget_gates).values()) == {None}
 
 
+@pytest.mark.slow
 def test_of_two_copies_that_are_both_used_the_second_is_refused(
     homes: dict[str, Home], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -292,6 +292,7 @@ def test_a_second_run_on_nearly_the_same_persons_is_refused_and_a_different_one_
     assert "allow JOB --reason" in said
 
 
+@pytest.mark.slow
 def test_others_are_told_that_the_guard_refused_and_not_how_many_differ(homes: dict[str, Home]) -> None:
     for people in (PEOPLE, PEOPLE[1:]):
         tables = {"north": make_tables(people), "south": make_tables([f"{people[0]} {i}" for i in range(50)])}
@@ -326,6 +327,7 @@ def _at_hand() -> Any:
     return RunAtHand(make_job(), "north", b"session", None, {}, None)
 
 
+@pytest.mark.slow
 def test_an_approval_after_the_earlier_run_lets_the_second_pass_and_an_older_one_does_not(
     homes: dict[str, Home],
 ) -> None:
@@ -383,6 +385,7 @@ class _Later(datetime.datetime):
         return datetime.datetime.now(tz) + cls.by
 
 
+@pytest.mark.slow
 def test_an_approval_by_a_clock_that_is_ahead_is_not_later_than_runs_to_come(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -449,6 +452,7 @@ def _made_job(tmp_path: Path, more: str = "") -> tuple[Members, Job]:
     return members, members.job(f'name = "j"\npattern = "structuring"\n{parties}{roles}{agreement}{more}')
 
 
+@pytest.mark.slow
 def test_what_the_owner_allows_is_used_up(homes: dict[str, Home]) -> None:
     job = make_job(limit_cents=50_000)
     assert ended(homes, PEOPLE) == ""
@@ -478,6 +482,7 @@ def test_of_two_runs_that_race_the_second_is_refused_at_its_commit(homes: dict[s
 
 
 @pytest.mark.parametrize("days", [90, 0])
+@pytest.mark.slow
 def test_a_run_that_goes_on_states_what_it_began_with_and_its_record_shows_absence_too(
     homes: dict[str, Home], days: int
 ) -> None:
@@ -508,6 +513,7 @@ def test_a_run_that_goes_on_states_what_it_began_with_and_its_record_shows_absen
         ConsentGate(home).statement(other)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_a_party_has_no_data(homes: dict[str, Home]) -> None:
     assert set(run_jointly(make_job(), homes, consent_gates).values()) == {None}
     with homes["north"].transaction() as connection:

@@ -262,6 +262,7 @@ def test_hostile_text_is_shown_to_the_letter_and_nothing_of_it_is_obeyed(
 
 
 @pytest.mark.parametrize("name", ["bank", "curve", "hostile"])
+@pytest.mark.slow
 def test_text_has_the_contrast_that_people_with_weak_sight_need(
     browser: Any, pages: dict[str, Path], name: str
 ) -> None:

@@ -221,6 +221,7 @@ def test_labels_that_are_no_class_are_refused_by_row(labels, classes, message):
         run_clear(start)
 
 
+@pytest.mark.slow
 def test_a_second_fit_forgets_what_the_first_has_learned():
     model = learn.LogisticRegression(max_iter=1)
 

@@ -77,6 +77,7 @@ def test_ridge_is_scikit_learn_s_in_whatever_units_the_features_are(alpha):
     assert abs(intercept - expected.intercept_) <= bound @ np.abs(x.mean(0))
 
 
+@pytest.mark.slow
 def test_a_feature_that_others_determine_gets_coefficient_0_and_is_not_counted():
     x = np.column_stack([X[:60, :2], X[:60, 0] * 2, np.full(60, 7.0)])
     model = learn.LinearRegression()

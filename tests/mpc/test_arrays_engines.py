@@ -62,6 +62,7 @@ EXPECTED = [
 
 
 @pytest.mark.parametrize("count", COMPUTING)
+@pytest.mark.slow
 def test_arrays_compute_on_any_engine(count):
     for results in simulate(dict.fromkeys(NAMES[:count], operations)).values():
         for number, (got, expected) in enumerate(zip(results, EXPECTED, strict=True)):

@@ -39,6 +39,7 @@ def system(p, condition, *, f, seed, sizes):
 
 @pytest.mark.parametrize("f", [8, 16, 24])
 @pytest.mark.parametrize("condition", [2.0, 300.0])
+@pytest.mark.slow
 def test_solutions_inverses_and_factors_are_within_their_bounds(f, condition):
     a, b = system(6, condition, f=f, seed=f, sizes=(max(14 - f, -2 if f > 8 else 6), min(32 - f, 10)))
     got_x, got_inverse, got_lower = opened(

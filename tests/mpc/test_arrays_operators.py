@@ -295,6 +295,7 @@ def test_reductions_and_moves_agree_with_numpy():
 
 @given(st.data())
 @settings(max_examples=15, deadline=None)
+@pytest.mark.slow
 def test_any_index_and_any_broadcast_agree_with_numpy(data):
     shape = data.draw(array_shapes(max_dims=3, max_side=4))
     values = data.draw(arrays(np.int64, shape, elements=st.integers(-100, 100)))

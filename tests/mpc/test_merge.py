@@ -139,6 +139,7 @@ def test_a_block_that_does_not_divide_the_length_is_refused():
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(0, 3000), min_size=1, max_size=5))
+@pytest.mark.slow
 def test_a_bucket_plan_holds_all_rows_and_overflows_at_most_once_in_2_to_the_40(counts):
     plan = plan_buckets(counts, key_planes=lambda prefix: 84 - prefix // 4 * 4, other_planes=60)
     assert plan.buckets == 64 * plan.words == 1 << plan.prefix_bits

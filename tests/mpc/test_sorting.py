@@ -252,6 +252,7 @@ class Counting(Comparisons):
 @pytest.mark.parametrize(
     ("n", "first", "rel"), [(100, None, 0), (1500, None, 0.05), (30_000, None, 0.02), (30_000, 20, 0.15)]
 )
+@pytest.mark.slow
 def test_comparisons_and_levels_are_about_as_many_as_expected(n, first, rel):
     rng = np.random.default_rng(7)
     runs = []

@@ -379,6 +379,7 @@ def test_storing_and_restoring_behind_every_step_changes_nothing_on_the_wire() -
 
 @given(data=st.data())
 @settings(max_examples=20, deadline=None)
+@pytest.mark.slow
 def test_storing_and_restoring_at_any_steps_changes_nothing(data: st.DataObject) -> None:
     plain = {name: make(name) for name in NAMES}
     stored = {name: make(name) for name in NAMES}

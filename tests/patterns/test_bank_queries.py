@@ -38,6 +38,7 @@ def watchlist(rng):
         ("watchlist_overlap", watchlist, {"min_organisations": 2}),
     ],
 )
+@pytest.mark.slow
 def test_each_bank_is_told_what_the_pooled_tables_say_of_its_rows(name, tables, parameters):
     pattern, rng = find(name).pattern, np.random.default_rng(3)
     assert isinstance(pattern, GroupByPattern)

@@ -83,6 +83,7 @@ def test_structuring_equals_the_pooled_plaintext(rows):
     assert_each_bank_learns_its_part(run_pattern(STRUCTURING, parameters, banks, tables), everything, tables)
 
 
+@pytest.mark.slow
 def test_structuring_flags_no_one_whom_a_bank_sees_alone():
     parameters = STRUCTURING.Parameters(limit_cents=1000)
     tables = [

@@ -179,6 +179,7 @@ def test_a_pattern_may_have_other_roles_several_tables_and_an_engine_of_its_own(
     assert job.pattern.reference(job.parameters, job.terms, tables)["ministry"] == outcome.results["ministry"]
 
 
+@pytest.mark.slow
 def test_a_pattern_brings_example_data_of_its_own(installed: Path) -> None:
     files = write_example("readmissions", installed / "example", seed=1)
     tables = {
@@ -406,6 +407,7 @@ def struct(*fields: str) -> str:
         (struct("threshold: float = float('inf')"), "a finite default of the parameter threshold, got inf"),
     ],
 )
+@pytest.mark.slow
 def test_what_breaks_the_contract_is_refused_when_it_is_asked_for_and_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -59,6 +59,7 @@ def test_hospitals_are_as_uneven_as_the_claims_say():
     assert sum(map(len, AT.values())) == len(ROSSI)
 
 
+@pytest.mark.slow
 def test_curves_of_all_hospitals_are_told_at_the_agreed_times_where_enough_are_at_risk():
     parameters = SURVIVAL.Parameters(arms=ARMS, times=(10, 30, 52), last_time=52, min_at_risk=42)
     rows = compared(SURVIVAL, parameters, TABLES)
@@ -335,6 +336,7 @@ def test_the_covariates_of_a_patient_of_several_hospitals_count_once(pattern):
     assert largest_difference([row[:4] for row in once], [row[:4] for row in single]) < 1e-6
 
 
+@pytest.mark.slow
 def test_a_carrier_at_several_hospitals_counts_once_for_each_variant():
     elm = {"patient": strings("abcab"), "variant": strings(["rs1", "rs1", "rs2", "rs2", "rs1"])}
     oak = {"patient": strings("abd"), "variant": strings(["rs1", "rs3", "rs3"])}
@@ -349,6 +351,7 @@ def test_a_carrier_at_several_hospitals_counts_once_for_each_variant():
 
 
 @pytest.mark.parametrize("once", [True, False])
+@pytest.mark.slow
 def test_a_patient_at_several_hospitals_counts_once_if_so_agreed(once):
     tables = {
         name: {"patients": {"patient": strings(patients)}}
@@ -359,6 +362,7 @@ def test_a_patient_at_several_hospitals_counts_once_if_so_agreed(once):
     assert compared(COHORT_COUNT, COHORT_COUNT.Parameters(once=once, min_patients=8), tables) == []
 
 
+@pytest.mark.slow
 def test_announced_row_counts_do_not_tell_how_many_are_at_two_hospitals():
     """The same number is told, with the same row counts, where 1 patient is at two hospitals and where none is."""
     parameters, terms = COHORT_COUNT.Parameters(min_patients=5), terms_of(HOSPITALS[:3], COMPUTING)
@@ -420,6 +424,7 @@ def test_cox_and_patterns_with_once_that_hide_small_numbers_round_row_counts_up(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_measurement_by_group_is_described_where_groups_are_large_enough():
     arm = np.array(["old" if a > 27 else "young" for a in AGE], object)
     tables = split(

@@ -41,6 +41,7 @@ def test_each_organisation_s_noise_is_enough_together_with_those_that_do_not_col
     assert any("epsilon 2, delta 1e-06 for one person" in one.what for one in PATTERN.opens(BUDGET, TERMS))
 
 
+@pytest.mark.slow
 def test_counts_are_those_of_persons_with_noise_of_the_stated_size():
     tables = {name: audience(*(f"{name}{i}" for i in range(30)), *map(str, range(50))) for name in NAMES}
     told = played(PATTERN, BUDGET, tables, NAMES, TERMS).values()
@@ -54,6 +55,7 @@ def test_counts_are_those_of_persons_with_noise_of_the_stated_size():
         assert abs(n - exact) < 10 * float(deviation)
 
 
+@pytest.mark.slow
 def test_a_person_put_in_twice_by_an_altered_program_ends_the_run(monkeypatch):
     honest = PATTERN.local
 

@@ -42,6 +42,7 @@ def bounded(min_clients: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("programs", [additive, bounded])
+@pytest.mark.slow
 def test_what_is_compared_depends_on_session_terms_and_set(
     programs: Callable[[int], dict[str, Any]],
 ) -> None:

@@ -130,6 +130,7 @@ def test_labels_of_which_one_is_anothers_open_no_row(monkeypatch):
     assert all(isinstance(e, RemoteProtocolError) for e in outcome.errors.values())
 
 
+@pytest.mark.slow
 def test_two_labels_that_are_exchanged_are_found_by_the_owners_of_both_rows(monkeypatch):
     # Not before the rows were opened: docs/soundness.md, section 1.
     outcome = altered_labels(monkeypatch, two_labels)

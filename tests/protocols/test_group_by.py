@@ -143,6 +143,7 @@ def test_findings_equal_the_plaintext_on_any_tables(data):
     assert_equal_to_plaintext(query, tables, run(query, tables))
 
 
+@pytest.mark.slow
 def test_sums_up_to_the_largest_that_is_planned_are_exact():
     most = 10**11
     query = Query(THREE, THREE, (Field("total", most, at_least=3 * most), Field("n", 2**20, opened=True)))

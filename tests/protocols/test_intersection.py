@@ -117,6 +117,7 @@ def test_blinding_twice_commutes_and_scalars_clear_the_cofactor():
 
 
 @pytest.mark.parametrize("recipients", [("a",), ("b",), BOTH])
+@pytest.mark.slow
 def test_each_recipient_learns_which_of_its_own_how_many_and_their_sum_at_the_declared_cost(recipients):
     terms = Sides(LENGTHS, recipients)
     found = simulate({"a": lambda p: find_common(p, terms, A), "b": lambda p: find_common(p, terms, B)})
@@ -162,6 +163,7 @@ def test_a_sum_over_too_few_is_not_made_and_its_holder_learns_no_count():
     ]
 
 
+@pytest.mark.slow
 def test_a_holder_who_is_not_told_decrypts_a_number_that_does_not_depend_on_the_sum(monkeypatch):
     decrypt, seen = amounts.decrypt, []
 
@@ -281,6 +283,7 @@ def test_a_holder_that_sends_what_the_protocol_forbids_is_named(kind, change, sa
         (lambda m: sums.Selected(5, np.full_like(m.block, 255)), "not below n"),
     ],
 )
+@pytest.mark.slow
 def test_a_side_that_selects_what_the_protocol_forbids_is_named(change, says):
     with pytest.raises(RemoteProtocolError, match=says) as error:
         raise _lying(sums.Selected, change, liar="a").errors["b"]

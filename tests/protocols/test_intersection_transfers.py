@@ -111,6 +111,7 @@ def test_a_chooser_knows_the_logarithm_of_the_point_that_it_chose_alone(monkeypa
     assert not {point.tobytes() for point in chooser.points[at, 1 - bits]} & known
 
 
+@pytest.mark.slow
 def test_code_words_are_far_apart():
     hashing = cuckoo.Hashing.of(bytes(32), 100)
     numbers = hashing.numbers([b"%d" % i for i in range(300)])
@@ -165,6 +166,7 @@ def test_values_of_other_identifiers_do_not_depend_on_them_alone():
     assert not seen[0] & seen[1]
 
 
+@pytest.mark.slow
 def test_values_stand_in_an_order_that_tells_nothing_of_the_other_side_s_list():
     terms = Sides({"a": 20, "b": 20}, ("a",))
 
@@ -211,12 +213,14 @@ def _lying(kind, change, liar):
         ),
     ],
 )
+@pytest.mark.slow
 def test_a_side_that_sends_what_the_protocol_forbids_is_named(kind, change, liar, says):
     with pytest.raises(RemoteProtocolError, match=says) as error:
         raise _lying(kind, change, liar).errors["b" if liar == "a" else "a"]
     assert blamed(error.value) == liar
 
 
+@pytest.mark.slow
 def test_lists_that_were_not_announced_are_refused():
     for own in (A + A, [b"%d" % i for i in range(25)]):
         with pytest.raises(UsageError, match="at most 24 different identifiers"):

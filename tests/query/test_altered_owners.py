@@ -120,6 +120,7 @@ def test_no_owner_shares_where_its_rows_lie_or_how_many_rows_others_have():
             assert sum(one.value == 1 for one in local.held[owner].known.values()) >= 1  # its own rows
 
 
+@pytest.mark.slow
 def test_no_owner_adds_to_the_groups_of_another_one():
     amounts = {"north": [1, 2], "south": [3], "west": [4] * 6}
     found = told("SELECT org, count(*) AS n FROM payments GROUP BY org", None, amounts, "west", ("lab",))

@@ -95,6 +95,7 @@ def _files(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("_files")
+@pytest.mark.slow
 def test_the_command_prints_what_the_page_shows(capsys):
     lines = PAGE.read_text("utf-8").split("$ secagg explain")[1].split("```")[0].splitlines()
     Path("query.sql").write_text("".join(re.findall("prints of `([^`]*)`", PAGE.read_text("utf-8"))))

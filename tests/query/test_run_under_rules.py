@@ -81,6 +81,7 @@ def test_an_owner_without_rules_and_rules_of_a_stranger_are_refused():
 
 
 @pytest.mark.parametrize("other", [None, all_rules("smallest_group = 2"), all_rules()])
+@pytest.mark.slow
 def test_parties_that_apply_other_rules_or_none_compute_nothing(other):
     query, lab = BY_KIND, ("lab",)
     rules = all_rules("smallest_group = 3\npersons = 'customer'")

@@ -91,6 +91,7 @@ def opened(left, right, threshold, parties=NAMES):
     [(3, 5, 7, 60, NAMES), (2, 6, 4, 90, (*NAMES, "dora")), (1, 47, 45, 75, NAMES)],
     ids=["three", "four", "wide"],
 )
+@pytest.mark.slow
 def test_links_on_shares_are_those_in_the_clear_with_ties_and_empty_slots(
     blocks, rows, columns, threshold, parties
 ):
@@ -121,6 +122,7 @@ def test_a_link_is_the_pair_that_is_most_alike():
     assert linkage.linked([[frozenset()]], [[frozenset()]], threshold=1) == []
 
 
+@pytest.mark.slow
 def test_keys_join_tables_on_shares():
     left, right = blocks_of(np.random.default_rng(1), 1, 4, 1), blocks_of(np.random.default_rng(2), 1, 5, 1)
     expected = {i: 10 + j for _, i, j in linkage.linked(left, right, threshold=70)}

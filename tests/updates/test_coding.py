@@ -67,6 +67,7 @@ def exactly(updates: list[Any], weights: list[Any]) -> list[Fraction]:
     st.sampled_from([False, True]),
 )
 @settings(deadline=None, max_examples=60)
+@pytest.mark.slow
 def test_sums_and_plain_means_are_within_the_stated_error(
     xs: list[list[float]], dtype: str, precision: float | None, mean: bool
 ) -> None:

@@ -33,6 +33,7 @@ def coding_of(
 
 
 @pytest.mark.parametrize(("bits", "weight"), [(2, None), (5, None), (5, 70), (9, 70)])
+@pytest.mark.slow
 def test_rounding_is_right_on_average_and_off_by_what_is_stated(bits: int, weight: int | None) -> None:
     max_weight = None if weight is None else 100
     coding = coding_of(Compression(bits), max_weight=max_weight)
@@ -85,6 +86,7 @@ def test_weights_come_back_exactly(weight: int, bits: int) -> None:
     assert coding.decode(np.sum(vectors, axis=0), 3, 0.0).weight == weight + 1 + 10**4
 
 
+@pytest.mark.slow
 def test_what_is_opened_of_weights_is_their_sum_at_random_places() -> None:
     # Up to the levels there is one coordinate: the sum itself.
     assert coding_of(Compression(8), max_weight=127).length == UPDATE.size + 1

@@ -67,6 +67,7 @@ def test_a_proof_holds_for_the_whole_range_of_secrets_and_has_one_length(secret:
     assert SETTING.response_bytes == math.ceil((1024 + 384 + 1) / 8)
 
 
+@pytest.mark.slow
 def test_a_proof_says_nothing_of_anything_else() -> None:
     assert holds()
     assert not holds(proved=PROVED[::-1])

@@ -38,6 +38,7 @@ def test_halves_of_random_primes_have_no_small_factor():
         assert all(half % r for r in range(2, 1 << 16))
 
 
+@pytest.mark.slow
 def test_halves_of_safe_primes_are_prime():
     for bits in (34, 160):
         p = random_prime(bits, safe=True)

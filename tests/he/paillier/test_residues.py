@@ -57,6 +57,7 @@ def test_blinding_multiplies_by_the_power_of_1_plus_n(drawn, randomizer):
 
 
 @given(numbers(0))
+@pytest.mark.slow
 def test_the_logarithm_is_what_damgard_and_juriks_loop_computes(drawn):
     s, m, _ = drawn
     power, one = (pow(mpz(1 + N), exponent, N ** (s + 1)) for exponent in (m, 1))

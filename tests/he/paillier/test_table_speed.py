@@ -151,6 +151,7 @@ def test_a_randomizer_takes_a_product_less_than_it_has_windows(window, each):
     ]
 
 
+@pytest.mark.slow
 def test_decryption_takes_a_power_modulo_each_factor_for_a_residue(monkeypatch):
     secret_key = SecretKey.generate(2048)
     plan = fixed_point.plan(clip=100.0, frac_bits=16, parties=10)

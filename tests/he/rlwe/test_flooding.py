@@ -196,6 +196,7 @@ def test_known_distances(
     length=st.integers(1, 10**7),
     statistical_bits=st.integers(20, 64),
 )
+@pytest.mark.slow
 def test_a_plan_decodes_surely_and_keeps_its_distance_or_is_refused(
     sum_bits: int, parties: int, holders: int, releases: int, length: int, statistical_bits: int
 ) -> None:

@@ -145,6 +145,7 @@ def test_flooding_takes_what_noise_leaves(bits: int, sum_bits: int, expected: in
     holders=st.integers(1, 50),
     parties=st.integers(1, 1000),
 )
+@pytest.mark.slow
 def test_the_largest_flooding_cannot_decode_wrong_and_more_could(
     bits: int, sum_bits: int, holders: int, parties: int
 ) -> None:

@@ -124,6 +124,7 @@ def test_the_slow_product_is_the_definition() -> None:
 
 
 @each_set
+@pytest.mark.slow
 def test_errors_of_rounding_stay_far_below_the_check(p: Parameters, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 

@@ -47,6 +47,7 @@ def opened(federation: Any, number: int = 0, seed: int = 0) -> np.ndarray:
     ("holders", "clients", "length", "modulus_bits"),
     [(2, 2, 1, 96), (3, 3, 5000, 96), (5, 12, 40_000, 96), (3, 4, 8192, 128), (2, 3, 70_000, 128)],
 )
+@pytest.mark.slow
 def test_all_holders_decrypt_the_exact_sum(
     federate: Callable[..., Any], holders: int, clients: int, length: int, modulus_bits: int
 ) -> None:

@@ -378,6 +378,7 @@ def test_messages_come_back_from_bytes(federation: Any) -> None:
     assert collector.total.to_bytes()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_clients(federate: Callable[..., Any]) -> None:
     federation = federate(clients=24, length=20_000)
     round_ = federation.round()

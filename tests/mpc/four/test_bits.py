@@ -92,6 +92,7 @@ def test_an_exchange_swaps_rows_in_place_where_the_bit_says_so_and_nothing_else(
 
 
 @pytest.mark.parametrize("bits", [1, 2, 5, 8])
+@pytest.mark.slow
 def test_signs_zeros_and_bits_of_every_number_and_every_split(run_four, bits):
     """s = x_0 + x_1 and t = x_2 + x_3 decide; each comes with each."""
     ring = Ring(bits)

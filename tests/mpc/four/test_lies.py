@@ -384,6 +384,7 @@ def test_a_message_that_is_far_too_long_is_refused_before_it_is_held(share, oper
     assert any(isinstance(e, RemoteProtocolError) and e.peer == "bob" and "bytes" in str(e) for e in found)
 
 
+@pytest.mark.slow
 def test_an_owner_outside_that_hands_out_different_copies_is_named(share):
     for number in range(4):
         for field, place in (("seeds", 0), ("share", None)):

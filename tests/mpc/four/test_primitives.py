@@ -140,6 +140,7 @@ def test_truncation_in_64_bits_at_the_ends_of_its_range(run_four, share):
 
 
 @pytest.mark.parametrize("bits", [8, 20, 64])
+@pytest.mark.slow
 def test_products_are_truncated_as_numbers_are_and_matrix_products_too(run_four, share, bits):
     ring, frac_bits = Ring(bits), 3
     group = RingGroup(ring)

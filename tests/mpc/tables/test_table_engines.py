@@ -142,6 +142,7 @@ def test_who_does_not_compute_receives_a_fixed_number_of_rows():
     assert results == [{"x": None}] * 3 + [[(False, False, 0), (True, False, 4), (True, True, 0)]]
 
 
+@pytest.mark.slow
 def test_dtypes_stay_what_they_are_and_integers_are_summed_in_64_bits():
     async def program(party):
         engine = await Engine.create(party)

@@ -204,6 +204,7 @@ def test_where_valid_rows_stand_when_they_are_opened_depends_on_their_number_alo
     assert opened([True, True, False]) != first
 
 
+@pytest.mark.slow
 def test_ties_are_opened_in_an_order_that_does_not_depend_on_the_input():
     """The order of the input would tell whose rows they are."""
 

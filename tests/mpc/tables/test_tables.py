@@ -188,6 +188,7 @@ def test_windows_and_orders_are_those_of_duckdb(made):
 
 @settings(max_examples=10)
 @given(made_up(b=_BOOLS, b2=_BOOLS, x=_NUMBERS, y=_NUMBERS))
+@pytest.mark.slow
 def test_a_filter_passes_over_null_and_a_union_keeps_it(made):
     def program(t):
         return [

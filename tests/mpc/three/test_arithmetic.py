@@ -175,6 +175,7 @@ def test_matmul_at_the_worst_case_is_exact(run_three, share):
     ("a", "b"),
     [((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 2)), ((2, 0), (0, 4)), ((0, 3), (3, 2)), ((70, 90), (90, 80))],
 )
+@pytest.mark.slow
 def test_matmul_shapes_are_numpys(run_three, share, a, b):
     x, y = (np.arange(np.prod(s, dtype=int)).reshape(s) for s in (a, b))
 

@@ -102,6 +102,7 @@ def test_the_range_ends_where_the_result_goes_wrong(run_three):
 
 @given(st.lists(st.integers(-(1 << 62), (1 << 62) - (1 << 20)), min_size=1, max_size=20), st.integers(1, 20))
 @settings(max_examples=30, deadline=None)
+@pytest.mark.slow
 def test_is_the_floor_or_one_more(numbers, frac_bits):
     async def program(party):
         engine = await ThreeEngine.set_up(party, NAMES)

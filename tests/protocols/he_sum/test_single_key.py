@@ -72,6 +72,7 @@ def declared(case: Any, name: str) -> dict[str, Cost]:
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (2, 3, 4), (300,), (5000,)])
+@pytest.mark.slow
 def test_sums_of_any_shape_are_right_and_cost_what_was_declared(name: str, shape: tuple[int, ...]) -> None:
     if name == "paillier" and shape == (5000,):
         shape = (170, 2)  # some 6 residues
@@ -96,6 +97,7 @@ def test_sums_of_real_numbers_are_within_the_error_that_comes_with_them(
     assert 0 < result.error < 0.001 * clip if name == "ckks" else result.error == 3 * 2.0 ** -(frac_bits + 1)
 
 
+@pytest.mark.slow
 def test_sums_at_the_border_of_the_plan_are_right(name: str) -> None:
     case = single(name, shape=(4,))
     case.xs.update({n: np.array([100.0, -100.0, 0.0, 100.0]) for n in case.terms.roles.clients})

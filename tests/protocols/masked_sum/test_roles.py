@@ -93,6 +93,7 @@ def test_who_drops_out_after_its_vector_stays_in_the_sum(play: MakePlay, variant
     np.testing.assert_array_equal(result.total, reference(p.xs, p.terms))
 
 
+@pytest.mark.slow
 def test_who_drops_out_before_the_shares_has_no_masks_to_come_off(
     play: MakePlay, variant: dict[str, Any]
 ) -> None:
@@ -434,6 +435,7 @@ def test_the_server_closes_each_round_once_and_in_order(play: MakePlay) -> None:
             close()
 
 
+@pytest.mark.slow
 def test_the_server_holds_one_vector_however_many_clients_there_are(play: MakePlay) -> None:
     peaks = []
     for n in (4, 16):

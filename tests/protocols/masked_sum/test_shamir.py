@@ -174,6 +174,7 @@ def test_a_basis_made_from_another_is_that_of_its_points(other: tuple[int, ...])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 70])
+@pytest.mark.slow
 def test_leaving_each_out_is_what_the_others_give(count: int) -> None:
     points = [5 * i + 1 for i in range(count + 1)]
     rows = Polynomials(SECRETS[:1], count, stream(7)).at(points)[0]
