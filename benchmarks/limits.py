@@ -10,6 +10,8 @@ single turns. Ratios above 2 are in bold. A bound is work without which no such 
 numpy or plain `ssl` sockets (`benchmarks.bounds`). The last column says how much of it. In a figure of three parties
 each is a process of its own. All three do their part of the bound at the same time, as they do the operation; a time is
 that of the slowest. Times of Paillier and RLWE are processor time.
+
+The module is long because each of twenty figures stands beside its bound.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""`secagg bench`: what protocols, operations and patterns cost on this machine, and on networks."""
+"""`secagg bench`: what protocols, operations and patterns cost on this machine, and on networks.
+
+The module is long because the options of six commands stand in it, each with its help.
+"""
 
 from __future__ import annotations
 
@@ -122,6 +125,17 @@ def bench(
         *_chosen("pattern", patterns),
     ]
     chosen: Sequence[tuple[Kind, str]] = subjects or _QUICK
+    kinds, sized = {kind for kind, _ in chosen}, any(name in SIZED for _, name in chosen)
+    for option, given, fits in (
+        ("--parties", parties, "protocol" in kinds or sized),
+        ("--lengths", lengths, bool(kinds - {"pattern"})),
+        ("--rows", rows, sized),
+        ("--frac-bits", frac_bits, "protocol" in kinds),
+    ):
+        if given and not fits:
+            raise UsageError(
+                f"{option} means nothing to {', '.join(name for _, name in chosen)}; leave it out"
+            )
     cases = [
         case
         for driver in (False, True)[: 1 + tcp]

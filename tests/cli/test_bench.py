@@ -43,6 +43,10 @@ def test_a_campaign_prints_a_line_a_case_and_writes_three_files(capsys, tmp_path
             "expected whole numbers with commas between them for --parties",
         ),
         (("--networks", "moon"), "expected a network among loopback"),
+        (("--patterns", "cox", "--rows", "100"), "--rows means nothing to cox; leave it out"),
+        (("--operations", "less", "--parties", "5"), "--parties means nothing to less; leave it out"),
+        (("--patterns", "cox", "--lengths", "5"), "--lengths means nothing to cox; leave it out"),
+        (("--operations", "less", "--frac-bits", "5"), "--frac-bits means nothing to less; leave it out"),
     ],
 )
 def test_mistakes_are_told(arguments, says, capsys, tmp_path):

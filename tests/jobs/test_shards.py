@@ -1,4 +1,7 @@
-"""Shards found by workers of each party equal the plaintext, whatever workers are lost; nothing opens too early."""
+"""Shards found by workers of each party equal the plaintext, whatever workers are lost; nothing opens too early.
+
+The module is long because one set of workers, in threads, serves every claim.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Queries over several owners' tables give what DuckDB gives over the pooled ones."""
+"""Queries over several owners' tables give what DuckDB gives over the pooled ones.
+
+The module is long because one declaration and its tables serve every kind of query.
+"""
 
 from __future__ import annotations
 
