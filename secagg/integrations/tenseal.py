@@ -33,10 +33,10 @@ except ImportError:
 from numpy.typing import NDArray
 
 from secagg import signing
-from secagg.errors import UsageError
+from secagg.errors import RangeError, UsageError
 from secagg.fixed_point import Plan
 from secagg.he.ckks import CONTEXTS, Ciphertext, Context, PublicKey, SecretKey
-from secagg.he.ckks.ciphertexts import CiphertextMessage
+from secagg.he.ckks.ciphertexts import CiphertextMessage, packed
 from secagg.he.ckks.native import (
     BLOCK,
     ENCRYPTION,
@@ -192,7 +192,11 @@ def from_vector(
         )
     words: NDArray[np.uint64] = np.stack([layout.read(block) for block in blocks])
     header = Header(public_key.scheme, public_key.key_id, plan, (sum(sizes),), weight=weight)
-    return public_key.read(CiphertextMessage(header.to_fields(), words), peer="TenSEAL")
+    try:
+        octets = packed(words, public_key.context)
+    except RangeError:
+        raise UsageError("a CKKS vector of TenSEAL's has coefficients beyond the context's primes") from None
+    return public_key.read(CiphertextMessage(header.to_fields(), octets), peer="TenSEAL")
 
 
 def _public(key: PublicKey | SecretKey) -> PublicKey:

@@ -102,21 +102,8 @@ def unpack_bits(
     out: RingArray = np.empty(count, kind)
     for start in range(0, count, _PACK_CHUNK):
         part = out[start : start + _PACK_CHUNK]
-        groups = -(-part.size // 64)
         first = start // 8 * width
-        data = packed[first : first + groups * 8 * width]
-        words = np.zeros(groups * width, np.uint64)
-        words.view(np.uint8)[: data.size] = data
-        halvings = (64 // width).bit_length() - 1
-        w = width << halvings
-        v = words if w == 64 else _deinterleave(words, w)
-        for _ in range(halvings):
-            w //= 2
-            pairs = np.empty((v.size, 2), np.uint64)
-            np.bitwise_and(v, np.uint64((1 << w) - 1), out=pairs[:, 0])
-            np.right_shift(v, np.uint64(w), out=pairs[:, 1])
-            v = pairs.reshape(-1)
-        part[:] = v[: part.size]
+        _unpack(packed[first : first + packed_bytes(part.size, width)], width, part)
     return out
 
 
@@ -144,14 +131,25 @@ def _interleave(v: U64, width: int, words: U64) -> None:
     words.reshape(-1, target.shape[0])[:] = target.T
 
 
-def _deinterleave(words: U64, width: int) -> U64:
-    """Return the elements of 33..63 bits that lie one behind the other; the inverse of `_interleave`."""
-    run = 64 // math.gcd(64, width)
-    source = np.ascontiguousarray(words.reshape(-1, run * width // 64).T)
-    v = np.empty((source.shape[1], run), np.uint64)
-    for e, q, shift in _places(width):
-        element = source[q] >> np.uint64(shift)
+def _unpack(data: NDArray[np.uint8], width: int, out: RingArray) -> None:
+    """Write the elements of one chunk to `out`, in a pass for each place that an element has within a byte.
+
+    Elements of one place lie `period` bytes apart. A word from where each begins, at any address, has it whole, or all
+    but some bits of the byte behind.
+    """
+    step = math.gcd(width, 8)
+    places, period = 8 // step, width // step
+    word = np.uint32 if width + 8 - step <= 32 else np.uint64
+    mask = word((1 << width) - 1)
+    padded = np.zeros(
+        -(-out.size // places) * period + 9, np.uint8
+    )  # a word and a byte from the last element
+    padded[: data.size] = data
+    for place in range(places):
+        target = out[place::places]
+        at, shift = divmod(place * width, 8)
+        elements = np.ndarray((target.size,), word, padded, at, (period,)) >> word(shift)
         if shift + width > 64:
-            element |= source[q + 1] << np.uint64(64 - shift)
-        np.bitwise_and(element, np.uint64((1 << width) - 1), out=v[:, e])
-    return v.reshape(-1)
+            behind = np.ndarray((target.size,), np.uint8, padded, at + 8, (period,))
+            elements |= behind.astype(np.uint64) << np.uint64(64 - shift)
+        np.bitwise_and(elements, mask, out=target, casting="same_kind")

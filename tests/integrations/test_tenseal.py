@@ -235,6 +235,21 @@ def test_parameters_and_objects_that_grow_when_read_are_refused_at_no_cost(key: 
         tracemalloc.stop()
 
 
+def test_coefficients_of_more_bits_than_their_prime_are_refused(key: SecretKey) -> None:
+    raw = bridge.to_secret_key(key, PLAN)
+    vector = tenseal.ckks_vector(raw, [1.0] * 2048).serialize()
+    block = bytes(next(v for n, _, v in fields(vector) if n == 2))
+    plain = bytearray(zstandard.ZstdDecompressor().decompressobj().decompress(block[16:]))
+    for bit, said in ((1 << 7, "beyond the context's primes"), (0, None)):
+        plain[-1] = bit  # the highest byte of the last coefficient
+        data = changed(vector, 2, lambda v, p=bytes(plain): compressed(p, v))
+        if said is None:
+            bridge.from_vector(data, key.public_key, PLAN)
+            continue
+        with pytest.raises(UsageError, match=said):
+            bridge.from_vector(data, key.public_key, PLAN)
+
+
 @pytest.mark.slow
 def test_every_field_of_seals_that_was_altered_is_refused(key: SecretKey) -> None:
     raw = bridge.to_secret_key(key, PLAN)
@@ -251,7 +266,7 @@ def test_every_field_of_seals_that_was_altered_is_refused(key: SecretKey) -> Non
             bridge.from_vector(data, key.public_key, PLAN)
         refused += 1
     assert refused == len(layout.fields) > 90
-    outside = plain[: len(layout.fields)] + b"\xff" * 8 + plain[len(layout.fields) + 8 :]
+    outside = plain[: len(layout.fields)] + b"\xff" * 6 + plain[len(layout.fields) + 6 :]
     with pytest.raises(WireError, match="cannot be read"):
         bridge.from_vector(changed(vector, 2, lambda v: compressed(outside, v)), key.public_key, PLAN)
     for position in (0, 1, 2, 3, 4, 5, *range(8, 16)):  # 6 and 7 are reserved, and say nothing

@@ -24,7 +24,7 @@ A `PublicKey` has no place for a secret key, and a `SecretKey` has no bytes but 
 Learns: server: nothing. Holder of the secret key: what it decrypts, which should be sums only. The errors in a sum tell
 which summands it was made of, with an advantage of some 2^-25 a block at most (Hiding in `contexts`). That is for numbers
 that were multiplied by weights before they were encrypted. A multiple of a ciphertext shows what an exact multiple would.
-Cost: 32 bytes a number (96 under 8192/tenseal), in blocks of N / 2 numbers.
+Cost: 24 bytes a number (30 under 8192/256, 70 under 8192/tenseal), in blocks of N / 2 numbers.
 
 Multiplying by an integer is doubling and adding: exact, at no level of the modulus, in every context. (TenSEAL's own
 product takes a context with a level for it, 25 bytes a number more and rescales with an error of its own.)

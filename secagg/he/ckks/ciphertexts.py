@@ -1,9 +1,10 @@
 """CKKS ciphertexts of arrays: TenSEAL's vectors, in blocks of N / 2 numbers.
 
-On the wire a block is its two polynomials, N words for each prime: nothing but coefficients. The receiver writes SEAL's and
-TenSEAL's form around them (`seal`), so that parameters, scale and level are the context's own. SEAL checks that
-coefficients lie below the primes. What is left is a sum or some pair of polynomials, about which nothing more can be said
-without the secret key. The last block is filled up with zeros before encryption; what is in their place is not decrypted.
+On the wire a block is its two polynomials, N coefficients for each prime in as many bits as the prime has: nothing but
+coefficients. The receiver writes SEAL's and TenSEAL's form around them (`seal`), so that parameters, scale and level
+are the context's own. SEAL checks that coefficients lie below the primes. What is left is a sum or some pair of
+polynomials, about which nothing more can be said without the secret key. The last block is filled up with zeros before
+encryption; what is in their place is not decrypted.
 
 One call of TenSEAL's for many blocks adds faster than one for each, so what arrives is read in vectors of 16 blocks. Longer
 vectors are read no faster, as they leave the processor's caches. Encryption makes vectors of a block, because TenSEAL warns
@@ -22,8 +23,10 @@ from tenseal import _ts_cpp as _tenseal
 
 from secagg.errors import ShapeError, UsageError
 from secagg.he import scheme
+from secagg.he.ckks.contexts import Context
 from secagg.he.ckks.native import TENSEAL_ERRORS, PublicContext
 from secagg.he.scheme import Header, HeaderFields
+from secagg.ring import Ring
 from secagg.wire import Message
 
 # Blocks in a vector that is read.
@@ -35,11 +38,11 @@ class CiphertextMessage(Message, frozen=True):
 
     Fields:
       header: what it is.
-      blocks: coefficients, shape (blocks, 2, primes, N), the primes without the key's.
+      blocks: coefficients, shape (blocks, 2, `Context.polynomial_bytes`), packed by `packed`.
     """
 
     header: HeaderFields
-    blocks: NDArray[np.uint64]
+    blocks: NDArray[np.uint8]
 
 
 class Ciphertext(scheme.Ciphertext):
@@ -58,31 +61,33 @@ class Ciphertext(scheme.Ciphertext):
         self.loaded, self._vectors = loaded, vectors
 
     @classmethod
-    def from_blocks(cls, blocks: NDArray[np.uint64], header: Header, loaded: PublicContext) -> Self:
+    def from_blocks(cls, blocks: NDArray[np.uint8], header: Header, loaded: PublicContext) -> Self:
         """Return the ciphertext in the blocks of a message; `PublicKey.read` checks under which key it is.
 
         Raises:
           UsageError: they are not what the header says.
         """
-        context, form = loaded.native.context, loaded.native.ciphertext
+        context = loaded.native.context
         context.check_plan(header.plan)
         if header.summands > header.weight:
             raise UsageError(f"{header.summands} summands weigh no less, got a weight of {header.weight}")
-        shape = (context.blocks(header.length), *form.shape)
-        if blocks.shape != shape:
+        shape = (context.blocks(header.length), 2, context.polynomial_bytes)
+        if blocks.shape != shape or blocks.dtype != np.uint8:
             raise ShapeError(
-                f"expected blocks of shape {shape} for {header.length} numbers, got {blocks.shape}"
+                f"expected blocks of shape {shape} in bytes for {header.length} numbers, "
+                f"got {blocks.shape} of {blocks.dtype}"
             )
-        if not blocks[:, 1].any(axis=(1, 2)).all():
+        if not blocks[:, 1].any(axis=1).all():
             raise UsageError("a block is no secret: its second polynomial is 0, so that anybody can read it")
         try:
-            return cls(header, loaded, _joined(blocks, loaded))
+            return cls(header, loaded, _joined(unpacked(blocks, context), loaded))
         except TENSEAL_ERRORS as error:
             raise UsageError(f"a block cannot be read: {error!s:.100}") from None
 
     def to_message(self) -> CiphertextMessage:
         """Return the ciphertext as a message, which shares no memory with it: TenSEAL writes another form."""
-        return CiphertextMessage(self.header.to_fields(), np.stack(self.blocks()))
+        blocks = packed(np.stack(self.blocks()), self.loaded.native.context)
+        return CiphertextMessage(self.header.to_fields(), blocks)
 
     def blocks(self) -> list[NDArray[np.uint64]]:
         """Return the polynomials of each block, shape (2, primes, N)."""
@@ -157,6 +162,38 @@ class Ciphertext(scheme.Ciphertext):
                 (was,) = native.blocks(total)
             blocks.append(was)
         return self.loaded.vector(blocks)
+
+
+def packed(blocks: NDArray[np.uint64], context: Context) -> NDArray[np.uint8]:
+    """Return coefficients for the wire, those of one prime after the other, each in as many bits as its prime has.
+
+    Args:
+      blocks: shape (blocks, 2, primes, N), each below its prime.
+      context: which.
+
+    Returns shape (blocks, 2, `Context.polynomial_bytes`); `Ring.pack` gives the order of bits.
+
+    Raises:
+      RangeError: a coefficient has more bits than its prime.
+    """
+    rows = [
+        Ring(bits).pack(np.ascontiguousarray(blocks[:, :, i])).reshape(len(blocks), 2, -1)
+        for i, bits in enumerate(context.prime_bits[:-1])
+    ]
+    return np.concatenate(rows, axis=2)
+
+
+def unpacked(octets: NDArray[np.uint8], context: Context) -> NDArray[np.uint64]:
+    """Return the coefficients that `packed` made bytes of: each fits its prime's bits, and need not lie below it."""
+    degree, primes = context.degree, context.prime_bits[:-1]
+    blocks = np.empty((len(octets), 2, len(primes), degree), np.uint64)
+    at = 0
+    for i, bits in enumerate(primes):
+        nbytes = degree * bits // 8
+        part = np.ascontiguousarray(octets[:, :, at : at + nbytes]).reshape(-1)
+        blocks[:, :, i] = Ring(bits).unpack(part, (len(octets), 2, degree))
+        at += nbytes
+    return blocks
 
 
 def _lies_open(error: RuntimeError) -> UsageError:

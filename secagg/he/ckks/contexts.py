@@ -2,10 +2,10 @@
 
     name             N     primes          bytes a number   bits of security        core-SVP   weight below
                                                           [ACC+18], classical     classical
-    4096             4096  48, 32          32               128                     148        2^15
-    4096/symmetric   4096  48, 32          32               128                     148        2^15
-    8192/256         8192  60, 58          32               256                     223        2^27
-    8192/tenseal     8192  60, 40, 40, 60  96               128                     107        2^107
+    4096             4096  48, 32          24               128                     148        2^15
+    4096/symmetric   4096  48, 32          24               128                     148        2^15
+    8192/256         8192  60, 58          30               256                     223        2^27
+    8192/tenseal     8192  60, 40, 40, 60  70               128                     107        2^107
 
 SEAL keeps the last prime for the key; ciphertexts are modulo the product q of the others. The secret is ternary and
 the bits of security are those of the table for it in [ACC+18], by the bits of all primes together. The 80 bits of the
@@ -115,9 +115,14 @@ class Context:
         return sum(self.prime_bits[:-1])
 
     @property
+    def polynomial_bytes(self) -> int:
+        """Bytes of one of a block's two polynomials on the wire, each coefficient in as many bits as its prime."""
+        return self.degree // 8 * self.modulus_bits
+
+    @property
     def block_bytes(self) -> int:
         """Bytes of a block on the wire."""
-        return 2 * 8 * self.degree * (len(self.prime_bits) - 1)
+        return 2 * self.polynomial_bytes
 
     @property
     def public_key_bytes(self) -> int:

@@ -157,12 +157,15 @@ def test_uploads_under_ckks_are_uniform_and_independent_and_the_key_holder_gets_
     fill: float,
 ) -> None:
     pytest.importorskip("tenseal", reason="ckks needs tenseal")
+    from secagg.he.ckks.ciphertexts import unpacked
+
     context = secret_key("ckks").public_key.context
     case = single("ckks", shape=(context.slots + 5,))
     messages = played(case, fill)
     view, blocks = View(context.degree), []
     for m, _, value in by_form(messages, MASKED):
         if m.receiver == "agg" and m.sender != "k":
+            value = unpacked(value, context)
             blocks.append(value)
             # The primes of b bits lie above 2^b - 2^(b - 10): no bit is biased by more than 2^-10.
             parts = value.reshape(-1, context.degree)
@@ -172,7 +175,7 @@ def test_uploads_under_ckks_are_uniform_and_independent_and_the_key_holder_gets_
     assert len(view.names) == 3 * 4
     view.check()
     (m,) = (m for m in messages if m.sender == "agg" and m.message.KIND.startswith("he.ckks"))
-    wrapped = m.message.blocks.astype(np.int64) - np.sum(blocks, axis=0).astype(np.int64)
+    wrapped = unpacked(m.message.blocks, context).astype(np.int64) - np.sum(blocks, axis=0).astype(np.int64)
     prime = int(np.gcd.reduce(wrapped.reshape(-1)))  # all are multiples of it
     assert prime.bit_length() == context.modulus_bits
     assert set((wrapped // -prime).reshape(-1).tolist()) == {0, 1, 2}
