@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, settings  # noqa: E402
 
 from browser import browser as browser  # noqa: E402  # fixtures
 from browser import chromium as chromium  # noqa: E402
+from warm import warm as warm  # noqa: E402
 
 # On a busy machine every example takes long; that says nothing about the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

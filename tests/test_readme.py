@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shlex
@@ -17,10 +18,11 @@ from secagg.cli.show import opened_table
 from secagg.jobs.job_file import parse_job
 from secagg.jobs.run import READ
 from secagg.network.identity import create_identity
+from secagg.network.unable import tell_unable
 from secagg.patterns import Terms
 from secagg.patterns.banking import COLLECTORS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm")]
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -81,6 +83,7 @@ def test_the_job_file_is_accepted_and_its_commands_work(
     (text,) = blocks("toml")
     (tmp_path / "job.toml").write_text(text)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("secagg.jobs.unable.tell_unable", functools.partial(tell_unable, wait_s=0.01))
     make_identity, check, make_tables, run_local, run, run_west, verify = commands("secagg")
     for name in ("south", "east", "west"):
         create_identity(name).save(tmp_path)

@@ -5,6 +5,7 @@ The module is long because one job with its files serves every command.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -32,6 +33,7 @@ from secagg.jobs.output import Output
 from secagg.jobs.record import PartyResult
 from secagg.jobs.run import Part, Progress
 from secagg.network.identity import create_identity, fingerprint, load_certificate
+from secagg.network.unable import tell_unable
 
 COMMANDS = [
     [], ["demo"], ["data"], ["data", "make"], ["data", "check"], ["identity"], ["identity", "new"], ["identity", "show"],
@@ -74,6 +76,12 @@ certificate = "west.crt"
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture(autouse=True)
+def _looks_for_others_but_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep nobody waiting where a run cannot begin, and nobody is there to be told."""
+    monkeypatch.setattr("secagg.jobs.unable.tell_unable", functools.partial(tell_unable, wait_s=0.01))
 
 
 @pytest.fixture
@@ -430,6 +438,7 @@ def test_a_run_without_the_others_ends_with_status_1_and_names_them(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_a_local_run_reads_other_peoples_columns_and_skips_bad_rows(
     capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
@@ -493,6 +502,7 @@ def test_a_local_run_reads_other_peoples_columns_and_skips_bad_rows(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_a_table_of_other_times_than_the_window_is_refused(
     capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
@@ -725,6 +735,7 @@ def test_a_query_is_recorded_without_its_text(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_the_demo_finds_what_is_planted_and_compares_it(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -742,6 +753,7 @@ def test_the_demo_finds_what_is_planted_and_compares_it(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_the_demo_of_one_pattern_finds_what_is_planted_and_compares_it(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from secagg.cli.stopping import Stop
 from secagg.jobs.local import free_addresses
 from secagg.network.identity import create_identity
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("warm")]
 
 PARTIES = ("bank_a", "bank_b", "bank_x")
 ENDLESS = "duckdb:SELECT CAST(sum(range % 7) AS VARCHAR) AS customer, 1 AS amount, 1 AS time FROM range(1000000000000000)"

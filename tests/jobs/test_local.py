@@ -76,6 +76,7 @@ def write_table(pattern: str, path: Path, seed: int, rows: int) -> Any:
     return {name: dict(zip([*head, "amount"], [*texts, amounts], strict=True))}
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize(
     ("pattern", "inputs", "computing", "rows"),
     [
@@ -122,6 +123,7 @@ def test_a_mistake_that_one_party_finds_before_it_connects_is_told_as_its_own(tm
         run_locally(job, options, out=tmp_path / "out", on_progress=lambda _: None)
 
 
+@pytest.mark.usefixtures("warm")
 def test_bad_data_at_one_party_ends_all_and_is_told_as_its_own(tmp_path: Path) -> None:
     job = make_job("structuring", "ab", "abx")
     options = {}
@@ -217,6 +219,7 @@ def start_parties(folder: Path, rows: int) -> dict[str, subprocess.Popen[str]]:
     return processes
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize(
     ("how", "status"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 130)]
 )

@@ -321,6 +321,7 @@ def test_what_may_be_null_is_told_as_nothing_and_what_may_not_is_refused(folder:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_parties_as_processes_compute_a_query_over_files(folder: Path) -> None:
     job = job_of(folder, text=JOB.replace("pad_rows_to", 'reveal = "owners"\npad_rows_to'))
     options = {

@@ -30,6 +30,7 @@ def steps() -> list[tuple[str, list[str]]]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_three_organisations_follow_the_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

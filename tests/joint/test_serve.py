@@ -350,6 +350,7 @@ def test_a_page_that_others_can_reach_needs_a_password_and_tls(supervisor: Super
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_a_newcomer_goes_from_a_proposed_job_to_its_report_in_the_browser_and_a_kill_changes_nothing(
     made: tuple[Members, list[int]],
     tmp_path: Path,

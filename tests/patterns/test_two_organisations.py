@@ -170,6 +170,7 @@ def test_two_parties_are_a_whole_job():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_a_job_of_two_runs_as_any_other_with_its_record(tmp_path, capsys):
     (tmp_path / "job.toml").write_text(JOB.replace('"digits"', '"exact"'))
     for name, rows in (("bank", "abc"), ("clinic", "cbx")):

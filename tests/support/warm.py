@@ -1,0 +1,191 @@
+"""`secagg` in processes of its own, which are forked off one that has imported it.
+
+To import the command line takes a process most of a second of a processor, and to fork it a few milliseconds. The
+process that forks has no threads, no keys and nothing open; what it forks has its own standard streams, environment,
+working directory and signals, and is a child of the test's process as any other is.
+
+A test whose claim is about how a program starts does not use this.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import fcntl
+import gc
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from importlib import import_module, util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Imported by one command or another when it first needs them; some are optional.
+MODULES = (
+    "secagg.cli.commands", "secagg.jobs.run", "secagg.jobs.local", "secagg.joint.serve.supervisor", "secagg.query",
+    "cryptography.hazmat.backends.openssl.backend", "duckdb", "pyarrow", "sqlglot.optimizer", "uvicorn", "starlette.routing",
+)  # fmt: skip
+_FORKED_S = 60.0
+_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of <linux/prctl.h>
+_MOST_DESCRIPTORS = 16
+_ABOVE = 100  # numbers of descriptors that nobody asks for
+_lock = threading.Lock()
+_servers: dict[int, socket.socket] = {}  # by process: where the one that forks takes its requests
+_PYTHON, _ENVIRONMENT = sys.executable, dict(os.environ)
+_start = subprocess.Popen  # before `warm` takes its place
+
+
+def _settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that Python reads once, as it starts."""
+    return {k: v for k, v in environment.items() if k.startswith(("PYTHON", "LC_")) or k == "LANG"}
+
+
+_SETTINGS = _settings(_ENVIRONMENT)  # also of what forks
+
+
+class Popen(subprocess.Popen[Any]):
+    """Starts `python -m secagg` forked, and everything else as it always is."""
+
+    def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, *rest: Any) -> None:
+        close_fds, pass_fds, cwd, env, _, _, shell = rest[:7]
+        p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, *others = rest[7:]
+        start_new_session = others[-2]
+        environment = dict(os.environ if env is None else env)
+        words = [os.fspath(word) for word in args] if isinstance(args, list | tuple) else []
+        flags = 2 if words[1:2] == ["-P"] else 1
+        ours = words[:1] == [_PYTHON] and words[flags : flags + 2] == ["-m", "secagg"]
+        plain = not (executable or preexec_fn or shell) and close_fds
+        if not ours or not plain or _settings(environment) != _SETTINGS:
+            super()._execute_child(args, executable, preexec_fn, *rest)  # type: ignore[misc]
+            return
+        request = {
+            "arguments": words[flags + 2 :],
+            "environment": environment,
+            "folder": os.fspath(cwd or Path.cwd()),
+            "session": bool(start_new_session),
+            "descriptors": [0, 1, 2, *pass_fds],
+        }
+        streams = [own if own != -1 else i for i, own in enumerate((p2cread, c2pwrite, errwrite))]
+        self.pid = _forked(request, [*streams, *pass_fds])
+        self._child_created = True
+        self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
+
+
+def _forked(request: dict[str, Any], descriptors: list[int]) -> int:
+    """Return the number of a process that does what is asked, a child of this one."""
+    control = ctypes.CDLL(None, use_errno=True).prctl
+    with _lock:
+        if _servers.get(os.getpid()) is None:
+            _servers[os.getpid()] = _new_server()
+        server = _servers[os.getpid()]
+        control(_SUBREAPER, 1, 0, 0, 0)  # whose parent ends is this process's child
+        try:
+            data = json.dumps(request).encode()
+            socket.send_fds(server, [len(data).to_bytes(4, "big")], descriptors)
+            server.sendall(data)
+            answer = server.recv(4)
+        finally:
+            control(_SUBREAPER, 0, 0, 0, 0)
+    if not int.from_bytes(answer, "big"):
+        raise OSError("the process that forks has ended")
+    return int.from_bytes(answer, "big")
+
+
+def _new_server() -> socket.socket:
+    """Start the process that forks, and return where it takes requests; it ends with this process."""
+    near, far = socket.socketpair()
+    with far:
+        process = _start(
+            [sys.executable, __file__, str(far.fileno())],
+            pass_fds=[far.fileno()],
+            stdin=subprocess.DEVNULL,
+            env=_ENVIRONMENT,
+        )
+    near.settimeout(_FORKED_S)
+
+    def end() -> None:
+        near.close()
+        process.wait(_FORKED_S)
+
+    atexit.register(end)
+    return near
+
+
+@pytest.fixture
+def warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fork what runs `secagg` in a process of its own."""
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+
+
+def serve(requests: socket.socket) -> None:
+    """Fork a process for each request, which comes with its standard streams; the answer is its number."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a keyboard it is for those who were forked
+    while True:
+        size, descriptors, _, _ = socket.recv_fds(requests, 4, _MOST_DESCRIPTORS)
+        if not size:
+            return
+        request = json.loads(requests.recv(int.from_bytes(size, "big"), socket.MSG_WAITALL))
+        told, tells = os.pipe()
+        if not (between := os.fork()):
+            if os.fork():
+                os._exit(0)
+            requests.close()
+            be_secagg(request, descriptors, told, tells)
+            return
+        os.close(tells)
+        os.waitpid(between, 0)  # its child is now the test's
+        requests.sendall(os.read(told, 4) or bytes(4))
+        for descriptor in (told, *descriptors):
+            os.close(descriptor)
+
+
+def be_secagg(request: dict[str, Any], descriptors: list[int], told: int, tells: int) -> None:
+    """The whole of a process, which tells its number once its streams are its own."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    answers, *kept = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for number in (tells, *descriptors)]
+    for descriptor, number in zip(kept, request["descriptors"], strict=True):
+        os.dup2(descriptor, number)
+    for descriptor in {told, tells, *descriptors, *kept} - {*request["descriptors"]}:
+        os.close(descriptor)
+    sys.stdin = os.fdopen(0, encoding=sys.stdin.encoding, closefd=False)
+    sys.stdout = os.fdopen(1, "w", -1, sys.stdout.encoding, closefd=False)
+    sys.stderr = os.fdopen(2, "w", 1, sys.stderr.encoding, "backslashreplace", closefd=False)
+    if request["session"]:
+        os.setsid()
+    os.write(answers, os.getpid().to_bytes(4, "big"))
+    os.close(answers)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    time.tzset()
+    sys.argv = ["secagg", *request["arguments"]]
+    if {"serve", "--local"} & {*sys.argv}:  # which starts others, and may have threads then
+        near, far = socket.socketpair()
+        if not os.fork():
+            near.close()
+            serve(far)
+            return
+        far.close()
+        _servers[os.getpid()] = near
+        subprocess.Popen = Popen  # type: ignore[misc]
+    from secagg.__main__ import main
+
+    main()
+
+
+if __name__ == "__main__":
+    for module in MODULES:
+        if util.find_spec(module.partition(".")[0]):
+            import_module(module)
+    gc.collect()
+    gc.freeze()
+    with socket.socket(fileno=int(sys.argv[1])) as asked:
+        serve(asked)
