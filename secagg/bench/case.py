@@ -16,7 +16,13 @@ Kind = Literal["protocol", "operation", "pattern"]
 
 NETWORKS: Final = {network.name.lower(): network for network in (LOOPBACK, LAN, WAN, MOBILE)}
 _SHAPED: Final = re.compile(r"(\d+(?:\.\d+)?)ms/(\d+(?:\.\d+)?)mbit")
-_MOST: Final = {"parties": 100_000, "size": 1 << 30, "repeat": 1000}
+_RANGES: Final = {
+    "parties": (0, 100_000),
+    "size": (0, 1 << 30),
+    "repeat": (1, 1000),
+    "seed": (0, (1 << 63) - 1),
+    "frac_bits": (0, 40),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +53,10 @@ class Case:
     frac_bits: int = 0
 
     def __post_init__(self) -> None:
-        for field, most in _MOST.items():
-            if not 0 <= getattr(self, field) <= most:
-                raise UsageError(f"expected {field} from 0 to {most}, got {getattr(self, field)}")
-        if self.repeat < 1 or self.seed < 0 or not 0 <= self.frac_bits <= 40:
-            raise UsageError(
-                f"expected at least one repetition, a seed from 0, 0 to 40 fractional bits, got {self}"
-            )
+        for field, (least, most) in _RANGES.items():
+            if not least <= getattr(self, field) <= most:
+                shown = field.replace("_", "-")
+                raise UsageError(f"expected {shown} from {least} to {most}, got {getattr(self, field)}")
         for text in self.networks:
             network_named(text)
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from secagg.bench.relay import Relay, relayed
-from secagg.bench.system import forget_peak, peak_bytes, queued_s
+from secagg.bench.system import forget_peak, peak_bytes
 from secagg.cost.network import Network
 from secagg.errors import PeerVanishedError, SecaggError, UsageError
 from secagg.jobs.local import free_addresses
@@ -43,15 +43,13 @@ class Measured:
     """What one party's process measured beside its ledger.
 
     Attributes:
-      begun, ended: when its program did; all processes of one machine read one clock.
+      begun, ended: when its program did; `time.monotonic`, which all processes of one machine read.
       peak_bytes: the most memory that it held.
-      queued_s: how long its program was ready to go on and waited for a processor.
     """
 
     begun: float
     ended: float
     peak_bytes: int
-    queued_s: float
 
 
 class Processes:
@@ -62,7 +60,7 @@ class Processes:
 
     Attributes:
       measured: of the last run, by party.
-      relay_queued_s: how long the relay of the last run waited for a processor.
+      relay_late_s: by how much too late the relay of the last run passed bytes on, in the mean.
 
     `Outcome.seconds` is the time from when the last party has met all others to when the last has ended.
     """
@@ -70,7 +68,7 @@ class Processes:
     def __init__(self, network: Network | None = None) -> None:
         self._network = network
         self.measured: dict[PartyId, Measured] = {}
-        self.relay_queued_s = 0.0
+        self.relay_late_s = 0.0
 
     def __call__(
         self,
@@ -100,8 +98,10 @@ class Processes:
                 name: _fork(name, program, identities, addresses, relay) for name, program in programs.items()
             }
             answers = _answers(children)
-            self.relay_queued_s = 0.0 if relay is None else queued_s(relay.process)
-        return self._outcome(names, answers)
+            outcome = self._outcome(names, answers)
+            ready = max(each.begun for each in self.measured.values())
+            self.relay_late_s = 0.0 if relay is None else relay.late_s(ready)
+        return outcome
 
     def _outcome(self, names: Sequence[PartyId], answers: Mapping[PartyId, bytes]) -> Outcome[Any]:
         outcome: Outcome[Any] = Outcome()
@@ -116,7 +116,7 @@ class Processes:
                 continue
             outcome.results[name] = _result(found["result"])
             outcome.ledgers[name] = _ledger(found["ledger"], found["depth"])
-            self.measured[name] = Measured(found["begun"], found["ended"], found["peak"], found["queued"])
+            self.measured[name] = Measured(found["begun"], found["ended"], found["peak"])
         for name, text in failed.items():
             raise SecaggError(f"{name}: {text}")
         ready = max(each.begun for each in self.measured.values())
@@ -178,9 +178,9 @@ def _run(
     at: list[float] = []
 
     async def timed(party: Party) -> Any:
-        queued, begun = queued_s(), time.perf_counter()
+        begun = time.monotonic()
         result = await program(party)
-        at.extend((begun, time.perf_counter(), queued_s() - queued))
+        at.extend((begun, time.monotonic()))
         return result
 
     ways = addresses if relay is None else relay.ways(name)
@@ -194,7 +194,6 @@ def _run(
         "depth": ledger.depth,
         "begun": at[0],
         "ended": at[1],
-        "queued": at[2],
         "peak": peak_bytes(),
     }
 

@@ -90,8 +90,8 @@ def names() -> dict[Kind, tuple[str, ...]]:
     }
 
 
-def prepare(case: Case) -> Subject:
-    """Return a case with its inputs made.
+def check(case: Case) -> None:
+    """Check a case without making its inputs, so that a campaign is refused before its first run.
 
     Raises:
       UsageError: there is no such subject, or it has no such size.
@@ -101,10 +101,24 @@ def prepare(case: Case) -> Subject:
     if case.name not in known:
         raise UsageError(f"expected a {case.kind} among {', '.join(known)}, got {case.name!r:.80}")
     if case.kind == "protocol":
-        return Subject(case, _sum(case))
-    if case.engine not in (3, 4):
+        protection_of(case.name).check(case.parties)
+    elif case.engine not in (3, 4):
         raise UsageError(f"expected 3 or 4 computing parties, got {case.engine}")
-    return Subject(case, _operation(case) if case.kind == "operation" else _pattern(case))
+    if case.kind == "pattern":
+        if (case.size or case.parties) and case.name not in SIZED:
+            raise UsageError(
+                f"the example data of {case.name} have their own size; leave out sizes and parties, or choose "
+                f"{' or '.join(SIZED)}"
+            )
+    elif case.size < 1:
+        raise UsageError(f"expected a size of 1 or more for {case.name}, got {case.size}")
+
+
+def prepare(case: Case) -> Subject:
+    """Return a case with its inputs made; raises as `check`."""
+    check(case)
+    made = {"protocol": _sum, "operation": _operation, "pattern": _pattern}[case.kind]
+    return Subject(case, made(case))
 
 
 def within(finished: Finished) -> Finished:
@@ -119,9 +133,6 @@ def within(finished: Finished) -> Finished:
 
 def _sum(case: Case) -> Callable[[Drive], Finished]:
     protection, clients = protection_of(case.name), case.parties
-    if case.size < 1:
-        raise UsageError(f"expected vectors of at least 1 number, got {case.size}")
-    protection.check(clients)
     if isinstance(protection, Paillier):  # its key is made once, as in a deployment
         from secagg.he import paillier
 
@@ -183,8 +194,6 @@ def _operation_program(
 
 def _operation(case: Case) -> Callable[[Drive], Finished]:
     operation, parties = OPERATIONS[case.name], tuple(f"party{i}" for i in range(case.engine))
-    if case.size < 1:
-        raise UsageError(f"expected at least 1 element, got {case.size}")
     x, y = operation.operands(np.random.default_rng(case.seed), case.size)
     program = _operation_program(operation, case.size, dict(zip(parties, (x, y), strict=False)))
     declared = declared_operation(case.name, case.size, case.engine)
@@ -267,11 +276,6 @@ def _example(case: Case) -> tuple[Pattern, Any, Terms, Mapping[PartyId, Tables],
         job, paths = files.job, files.tables
         terms, parameters = job.terms, job.parameters
         if case.size or case.parties:
-            if case.name not in SIZED:
-                raise UsageError(
-                    f"the example data of {case.name} have their own size; leave out rows and parties, or choose "
-                    f"{' or '.join(SIZED)}"
-                )
             table = SIZED[case.name]
             banks, rows = case.parties or 3, case.size or 1000
             total = banks * rows

@@ -10,6 +10,7 @@ public, as ranges of a measuring instrument are. Of the digits' 64 pixels, four 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -56,25 +57,31 @@ def utilities(
     """Yield the accuracy on each data set, for each split without noise first and then with each epsilon.
 
     Raises:
-      UsageError: a data set that there is not.
+      UsageError: a data set that there is not, an epsilon that is not above 0, or no repetition; before anything is trained.
       ImportError: scikit-learn or dp-accounting is not installed.
     """
+    for name in data_sets:
+        _check(name)
+    for epsilon in epsilons:
+        if not 0 < epsilon < math.inf:
+            raise UsageError(f"expected epsilons above 0, got {epsilon:g}")
+    if repeat < 1 or seed < 0:
+        raise UsageError(f"expected repeat from 1 on and seed from 0 on, got {repeat} and {seed}")
     for name in data_sets:
         x, classes = load(name)
         for split in range(seed, seed + repeat):
             order = np.random.default_rng(split).permutation(len(x))
             train, test = np.split(order, [int(_PART * len(x))])
-            for epsilon in (None, *epsilons):
-                weights = fitted(x[train], classes[train], epsilon)
+            for budget in (None, *epsilons):
+                weights = fitted(x[train], classes[train], budget)
                 guessed = np.argmax(x[test] @ weights, axis=1)
                 accuracy = float(np.mean(guessed == classes[test]))
-                yield Utility(name, len(train), epsilon, split, accuracy)
+                yield Utility(name, len(train), budget, split, accuracy)
 
 
 def load(name: str) -> tuple[Array, NDArray[np.int64]]:
     """Return the rows of a data set, each of norm 1, and their classes."""
-    if name not in DATA_SETS:
-        raise UsageError(f"expected a data set among {', '.join(DATA_SETS)}, got {name!r:.80}")
+    _check(name)
     from sklearn import datasets
 
     found: Any = getattr(datasets, f"load_{name}")()
@@ -85,6 +92,11 @@ def load(name: str) -> tuple[Array, NDArray[np.int64]]:
     scaled = 2 * (x - low) / np.maximum(high - low, 1e-9) - 1
     scaled = np.column_stack([scaled, np.ones(len(x))])
     return scaled / np.linalg.norm(scaled, axis=1, keepdims=True), found.target
+
+
+def _check(name: str) -> None:
+    if name not in DATA_SETS:
+        raise UsageError(f"expected a data set among {', '.join(DATA_SETS)}, got {name!r:.80}")
 
 
 def fitted(x: Array, classes: NDArray[np.int64], epsilon: float | None) -> Array:

@@ -1,31 +1,41 @@
 """`secagg bench`: what protocols, operations and patterns cost on this machine, and on networks.
 
-The module is long because the options of six commands stand in it, each with its help.
+The module is long because the options of six commands stand in it, each with its help. How results are shown is in
+`bench_shown`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from secagg.bench import gallery, growth, plots, utility
 from secagg.bench import networks as validation
 from secagg.bench.campaign import run_cases
-from secagg.bench.case import NETWORKS, Case, Kind, crossed, network_named
+from secagg.bench.case import NETWORKS, Case, Kind, crossed
 from secagg.bench.machine import machine, versions, where
+from secagg.bench.page import check_page, put
 from secagg.bench.store import NAME as RESULTS
 from secagg.bench.store import Store, read
-from secagg.bench.subjects import SIZED, names
+from secagg.bench.subjects import SIZED, check, names
 from secagg.bench.table import Table
-from secagg.cli.show import say, seconds, size, stderr, stdout, table
+from secagg.cli.bench_shown import (
+    Campaign,
+    Comparison,
+    compared_markdown,
+    growths_markdown,
+    predictions_table,
+    print_growths,
+    print_machine,
+)
+from secagg.cli.show import say, size, stderr, stdout
 from secagg.errors import UsageError
 
 UTILITY: Final = "utility.jsonl"
@@ -36,24 +46,8 @@ _QUICK: Final = (
     ("operation", "multiply"),
     ("operation", "less"),
 )
-_COLUMNS: Final = (
-    ("subject", 20),
-    ("parties", 7),
-    ("size", 9),
-    ("computing", 9),
-    ("run by", 9),
-    ("quartiles of the time", 29),
-    ("rounds", 6),
-    ("messages", 8),
-    ("sent", 8),
-    ("memory", 8),
-    ("error", 8),
-    ("declared", 8),
-)
-_SOURCES: Final = {None: "measured", True: "bytes as declared", False: "bytes declared as an expectation"}
-# A curve that is further off where it was measured leads nowhere. Bytes and rounds are exact, times are noisy.
-_FITS: Final = 0.05
-_FITS_TIME: Final = 0.5
+_SIZES: Final = f"Numbers a client, elements of an operation, or rows a party of {' and '.join(SIZED)}"
+_WRITE: Final = "Also write the table into this page, between the lines that name the command."
 _NOTE: Final = (
     "All inputs are made up from --seed; keys and masks are real, drawn from the operating system, and thrown away. All "
     "parties run on this machine under its owner, so never give real data to a benchmark; there is no option for any."
@@ -90,13 +84,8 @@ def bench(
             metavar="N,...", help="Clients of sums (10); input parties of collectors and structuring."
         ),
     ] = "",
-    lengths: Annotated[
-        str, typer.Option(metavar="N,...", help="Numbers a client, or elements of an operation (1000).")
-    ] = "",
-    rows: Annotated[
-        str, typer.Option(metavar="N,...", help=f"Rows a party of the patterns {' and '.join(SIZED)}.")
-    ] = "",
-    engines: Annotated[str, typer.Option(metavar="3,4", help="How many parties compute.")] = "3",
+    sizes: Annotated[str, typer.Option(metavar="N,...", help=f"{_SIZES} (1000).")] = "",
+    engines: Annotated[str, typer.Option(metavar="3,4", help="How many parties compute (3).")] = "",
     networks: Annotated[
         str,
         typer.Option(
@@ -128,8 +117,8 @@ def bench(
     kinds, sized = {kind for kind, _ in chosen}, any(name in SIZED for _, name in chosen)
     for option, given, fits in (
         ("--parties", parties, "protocol" in kinds or sized),
-        ("--lengths", lengths, bool(kinds - {"pattern"})),
-        ("--rows", rows, sized),
+        ("--sizes", sizes, bool(kinds - {"pattern"}) or sized),
+        ("--engines", engines, bool(kinds - {"protocol"})),
         ("--frac-bits", frac_bits, "protocol" in kinds),
     ):
         if given and not fits:
@@ -144,11 +133,7 @@ def bench(
         for case in crossed(
             [(kind, name)],
             parties=_numbers("--parties", parties) if kind == "protocol" or name in SIZED else (),
-            sizes=_numbers("--rows", rows)
-            if kind == "pattern" and name in SIZED
-            else ()
-            if kind == "pattern"
-            else _numbers("--lengths", lengths),
+            sizes=_numbers("--sizes", sizes) if kind != "pattern" or name in SIZED else (),
             engines=_numbers("--engines", engines),
             networks=tuple(_words(networks)),
             repeat=repeat,
@@ -162,6 +147,8 @@ def bench(
 
 def measure_all(cases: Sequence[Case], out: Path) -> Table:
     """Measure cases, show them while they come, write the tables, and return the results."""
+    for case in cases:  # the last of them must not be refused hours after the first was begun
+        check(case)
     console, store = stdout(), Store(out, where())
     for name, value in {**machine(), **versions()}.items():
         say(console, f"{name.replace('_', ' ')}: {size(value) if name.endswith('bytes') else value}")
@@ -172,11 +159,11 @@ def measure_all(cases: Sequence[Case], out: Path) -> Table:
             "measured anew, and the tables hold this machine's alone",
         )
     say(console, "")
-    with _Shown(console, sum(case.repeat for case in cases)) as shown:
+    with Campaign(console, sum(case.repeat for case in cases)) as shown:
         results = run_cases(cases, store, shown)
     if predicted := [result for result in results.results if result["networks"]]:
         console.print()
-        console.print(_networks_table(predicted))
+        console.print(predictions_table(predicted))
     say(console, "")
     for ending in _FORMATS:
         results.write(out / f"results.{ending}")
@@ -203,16 +190,15 @@ def growth_(
     ] = "",
     sizes: Annotated[
         str,
-        typer.Option(
-            metavar="N,...", help="Numbers, elements or rows; three or more, or one where clients grow."
-        ),
+        typer.Option(metavar="N,...", help=f"{_SIZES}; three or more, or one where clients grow."),
     ] = "",
-    engines: Annotated[str, typer.Option(metavar="3,4", help="How many parties compute.")] = "3",
+    engines: Annotated[str, typer.Option(metavar="3,4", help="How many parties compute (3).")] = "",
     repeat: Annotated[int, typer.Option(help="Measurements of each case.")] = 3,
     seed: Annotated[int, typer.Option(help="Of the made-up inputs.")] = 1,
     out: Annotated[Path, typer.Option(help="A folder for the results, as of secagg bench.")] = Path(
         "bench-output"
     ),
+    write: Annotated[Path | None, typer.Option(metavar="PAGE", help=_WRITE)] = None,
 ) -> None:
     """Fit how costs grow, and extrapolate to 10^9.
 
@@ -250,50 +236,14 @@ def growth_(
             seed=seed,
         )
     )
-    results = measure_all(cases, out)
     axis: growth.Axis = "parties" if len(counts) > 1 else "size"
-    _print_growths(stdout(), growth.growths(results, axis))
-
-
-def _print_growths(console: Console, grown: Sequence[growth.Growth]) -> None:
-    what = {"parties": "clients", "size": "numbers, elements or rows"}[grown[0].axis]
-    for subject in dict.fromkeys(one.subject for one in grown):
-        own = [one for one in grown if one.subject == subject]
-        largest = max(one.curve.largest for one in own)
-        far = [n for n in growth.FAR if n > largest]
-        curves = [
-            (one.figure, str(one.curve), f"{one.curve.residual:.1%}", _SOURCES[one.as_declared])
-            for one in own
-        ]
-        headings = ("figure", f"curve in n {what}", "off by at most", "")
-        console.print(table(f"\n{subject}", headings, curves))
-        rows = [(one.figure, _figure(one.points[-1][1], one.unit), *_far(one, far)) for one in own]
-        columns = ("figure", f"measured at {largest:,.0f}", *(f"10^{len(str(n)) - 1}" for n in far))
-        title = f"Beyond {largest:,.0f} {what}, not measured: ~ is extrapolated, all else is declared for that size"
-        if any("no curve" in row for row in rows):
-            title += "; where no curve fits, measure at more sizes"
-        console.print(table(title, columns, rows))
-
-
-def _far(one: growth.Growth, sizes: Sequence[int]) -> Iterator[str]:
-    for n in sizes:
-        if n in one.declared:
-            yield _figure(one.declared[n], one.unit)
-        elif one.curve.residual > (_FITS_TIME if one.unit == "s" else _FITS):
-            yield "no curve"
-        else:
-            yield f"~{_figure(one.curve.at(n), one.unit)}"
-
-
-def _figure(value: float, unit: str) -> str:
-    if unit == "B":
-        return size(value)
-    if unit == "":
-        return f"{value:.0f}"
-    for name, count in (("years", 365.25 * 86_400), ("days", 86_400), ("h", 3600)):
-        if value >= 2 * count:
-            return f"{value / count:,.3g} {name}"
-    return seconds(value)
+    place = f"growth by {axis}"
+    if write is not None:
+        check_page(write, place)
+    grown = growth.growths(measure_all(cases, out), axis)
+    print_growths(stdout(), grown)
+    if write is not None:
+        put(write, place, growths_markdown(grown))
 
 
 @app.command("networks")
@@ -301,42 +251,42 @@ def networks_(
     networks: Annotated[
         str, typer.Option(metavar="NAME,...", help="Names, or such as 20ms/100mbit.")
     ] = ",".join(validation.NETWORKS),
-    repeat: Annotated[int, typer.Option(help="Pairs of runs for each case and network.")] = 3,
+    repeat: Annotated[int, typer.Option(help="Pairs of runs for each case and network.")] = 5,
     tiny: Annotated[bool, typer.Option("--tiny", help="One little case, to see that it runs.")] = False,
+    write: Annotated[Path | None, typer.Option(metavar="PAGE", help=_WRITE)] = None,
 ) -> None:
     """Hold predictions against measurements over TLS.
 
     A bank job, a sort, comparisons and a masked sum run in the simulator, and as processes whose bytes a relay delays and
-    throttles. The last line states the largest difference.
+    throttles. Rows that other work on this machine disturbed are marked. The last line states the largest difference.
     """
     console, texts = stdout(), _words(networks)
-    for text in texts:
-        network_named(text)
-    found = validation.calibrate(1 if tiny else repeat)
-    host = found.host
-    say(
-        console,
-        f"this machine: {host.cores} cores; a message takes {seconds(host.send_s + host.receive_s)} and a byte "
-        f"{1e9 * host.byte_s:.2g} ns at each end under TLS; the relay adds {seconds(found.relay_s)}",
-    )
-    say(console, f"{'case':58}  {'network':>12}  predicted   measured  difference  no processor")
+    cases = [
+        replace(case, repeat=repeat, networks=tuple(texts))
+        for case in ([replace(validation.CASES[2], size=100)] if tiny else validation.CASES)
+    ]
+    if not texts:
+        raise UsageError("expected a network or more for --networks, got none")
+    if write is not None:
+        check_page(write, "networks")
+    machine_ = validation.calibrate(1 if tiny else validation.CALIBRATIONS)
+    print_machine(console, machine_)
     rows = []
-    cases = [replace(validation.CASES[2], size=100)] if tiny else validation.CASES
-    for row in validation.validate(cases, texts, found, repeat=repeat):
-        rows.append(row)
-        say(
-            console,
-            f"{row.case!s:58}  {row.network:>12}  {seconds(row.predicted):>9}  {seconds(row.measured):>9}  "
-            f"{row.difference:>+10.1%}  {row.queued:>12.0%}{'  disturbed' * row.disturbed}",
-        )
-    say(console, validation.conclusion(rows))
+    with Comparison(console, len(cases) * len(texts) * repeat) as shown:
+        for row in validation.validate(cases, texts, machine_, repeat=repeat, on_pair=shown.done):
+            rows.append(row)
+            shown.print(row)
+    last = validation.conclusion(rows)
+    if write is not None:
+        put(write, "networks", compared_markdown(rows, last))
+    say(console, last)
 
 
 @app.command("plot")
 def plot(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="results.jsonl or utility.jsonl, or folders with them."),
+        typer.Argument(metavar="RESULTS...", help="results.jsonl or utility.jsonl, or folders with them."),
     ],
     out: Annotated[Path, typer.Option(help="A folder for the plots.")] = Path("bench-plots"),
 ) -> None:
@@ -411,99 +361,26 @@ def _read_utility(path: Path) -> list[utility.Utility]:
 @app.command("gallery")
 def gallery_(
     out: Annotated[Path, typer.Option(help="A folder for results and plots.")] = Path("bench-gallery"),
+    write: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Also copy the plots as SVG into this folder.")
+    ] = None,
     tiny: Annotated[bool, typer.Option("--tiny", help="Little cases, to see that they run.")] = False,
 ) -> None:
     """Measure and draw the gallery.
 
     It is all that the documentation shows of measurements. It takes some minutes.
     """
+    if write is not None and not write.is_dir():
+        raise UsageError(f"expected a folder for the plots, got {write}, which is none")
     measure_all(list(gallery.cases(tiny=tiny)), out)
     if tiny:
         utility_("wine", "8", 1, 1, out)
     elif not (out / UTILITY).exists():
         utility_(",".join(utility.DATA_SETS), ",".join(f"{e:g}" for e in utility.EPSILONS), 2, 1, out)
     plot([out], out)
-
-
-class _Shown:
-    """A line for each case that is done, and below them how far the campaign is."""
-
-    def __init__(self, console: Console, repeats: int) -> None:
-        self._console = console
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = self._progress.add_task("", total=repeats)
-
-    def __enter__(self) -> _Shown:
-        self._progress.start()
-        self._print(_line([name for name, _ in _COLUMNS]))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def begin(self, case: Case) -> None:
-        self._progress.update(self._task, description=str(case))
-
-    def repeated(self, case: Case, done: int) -> None:  # noqa: ARG002  # of the protocol `Watcher`
-        self._progress.advance(self._task)
-
-    def end(self, case: Case, result: dict[str, Any], *, kept: bool) -> None:
-        if kept:
-            self._progress.advance(self._task, case.repeat)
-        self._print(_line(_cells(case, result)) + (" (from before)" if kept else ""))
-
-    def _print(self, text: str) -> None:
-        say(self._console, text)
-
-
-def _cells(case: Case, result: dict[str, Any]) -> list[str]:
-    totals = [phases["total"] for phases in result["parties"].values()]
-    declared = result["declared"]
-    return [
-        case.name,
-        f"{case.parties:,}" if case.parties else "",
-        f"{case.size:,}" if case.size else "",
-        str(case.engine or ""),
-        "TLS" if case.tcp else "simulator",
-        " ".join(f"{seconds(value):>9}" for value in result["seconds"]),
-        str(result["rounds"]),
-        f"{result['messages']:,}",
-        size(max(total["frame_bytes"] for total in totals)),
-        size(result["peak_bytes"]),
-        f"{result['error']:.2g}" if result["error"] else "0",
-        "" if not declared else "equal" if declared["bytes_equal"] else "expected",
-    ]
-
-
-def _line(cells: Sequence[str]) -> str:
-    padded = [
-        text.rjust(width) if place else text.ljust(width)
-        for place, (text, (_, width)) in enumerate(zip(cells, _COLUMNS, strict=True))
-    ]
-    return "  ".join(padded).rstrip()
-
-
-def _networks_table(results: Sequence[dict[str, Any]] | Sequence[Any]) -> Any:
-    networks = list(dict.fromkeys(name for result in results for name in result["networks"]))
-    rows = [
-        (
-            str(Case.from_dict(result["case"])),
-            *(
-                seconds(result["networks"][name][1]) if name in result["networks"] else ""
-                for name in networks
-            ),
-        )
-        for result in results
-    ]
-    return table("Predicted seconds on networks, from the measured runs", ("case", *networks), rows)
+    if write is not None:
+        for drawn in sorted(out.glob("*.svg")):
+            shutil.copyfile(drawn, write / drawn.name)
 
 
 def _chosen(kind: Kind, text: str) -> list[tuple[Kind, str]]:
@@ -520,9 +397,13 @@ def _words(text: str) -> list[str]:
 
 
 def _numbers(option: str, text: str) -> list[int]:
+    """Return the numbers of an option, of which each is 1 at least."""
     try:
-        return [int(word.replace("_", "")) for word in _words(text)]
+        found = [int(word.replace("_", "")) for word in _words(text)]
     except ValueError:
+        found = [0]
+    if min(found, default=1) < 1:
         raise UsageError(
-            f"expected whole numbers with commas between them for {option}, got {text!r:.80}"
-        ) from None
+            f"expected whole numbers from 1 on with commas between them for {option}, got {text!r:.80}"
+        )
+    return found

@@ -5,8 +5,9 @@ computes nothing. A step begins when its party is free and the messages that it 
 has computed. Who read which message is taken from the run. So a protocol that takes messages in the order in which they
 come is predicted with the order of the measured run.
 
-The clock is that of `simulated`, with what a `Host` adds: the cores that the parties share, and the processor time that
-a message and its bytes take under TLS, which a simulated run does not have.
+The clock is that of `simulated` with two things more. Messages that meet at a receiver's line take turns, as packets do
+(`turn_bytes`), where the simulator carries them whole. And a `Host` adds the cores that the parties share, and the
+processor time that a message and its bytes take under TLS.
 """
 
 from __future__ import annotations
@@ -15,10 +16,20 @@ import heapq
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from secagg.cost.network import Network
 from secagg.errors import UsageError
 from secagg.party import PartyId
+
+_TURN_S: Final = 5e-3
+_LEAST_TURN, _MOST_TURN = 1500, 1 << 16
+_MOST_TURNS: Final = 256  # of one message
+
+
+def turn_bytes(network: Network) -> int:
+    """Return how many bytes of one message pass a line before another's turn: some milliseconds of it."""
+    return int(min(max(_TURN_S * network.bytes_per_s, _LEAST_TURN), _MOST_TURN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +95,8 @@ class Trace:
 class _Replay:
     def __init__(self, trace: Trace, network: Network, host: Host) -> None:
         self.network, self.host, self.steps = network, host, trace.steps
-        self.events: list[tuple[float, int, str, PartyId, int, int]] = []
+        self.turn = turn_bytes(network)
+        self.events: list[tuple[float, int, str, PartyId, int, float]] = []
         self.counter = 0
         self.next_step = dict.fromkeys(trace.steps, 0)
         self.busy = dict.fromkeys(trace.steps, False)
@@ -106,7 +118,7 @@ class _Replay:
                     self.sizes.setdefault((name, to), []).append(size)
         self.sent = dict.fromkeys(self.sizes, 0)
 
-    def at(self, when: float, what: str, party: PartyId, step: int = 0, size: int = 0) -> None:
+    def at(self, when: float, what: str, party: PartyId, step: int = 0, size: float = 0.0) -> None:
         heapq.heappush(self.events, (when, self.counter, what, party, step, size))
         self.counter += 1
 
@@ -116,10 +128,11 @@ class _Replay:
             self.start(name, 0.0)
         while self.events:
             now, _, what, party, step, size = heapq.heappop(self.events)
-            if what == "reach":  # the first byte has come to the receiver's line
+            if what in ("pass", "reach"):  # the first byte of a turn has come to the receiver's line
                 arrives = max(now, self.line_in[party]) + size / self.network.bytes_per_s
                 self.line_in[party] = arrives
-                self.at(arrives, "arrive", party, step)
+                if what == "reach":  # with the last turn the message has arrived
+                    self.at(arrives, "arrive", party, step)
             elif what == "arrive":
                 if step >= 0:
                     self.lacks[party][step] -= 1
@@ -159,10 +172,13 @@ class _Replay:
         for to, size in self.steps[name][self.next_step[name]].sends:
             number = self.sent[name, to]
             self.sent[name, to] = number + 1
-            begins = max(self.line_out[name], now)
-            self.line_out[name] = begins + size / self.network.bytes_per_s
             step = self.reader.get((name, to, number), -1)
-            self.at(begins + self.network.latency_s, "reach", to, step, size)
+            turns = min(max(1, -(-size // self.turn)), _MOST_TURNS)
+            for turn in range(1, turns + 1):
+                begins = max(self.line_out[name], now)
+                self.line_out[name] = begins + size / turns / self.network.bytes_per_s
+                what = "reach" if turn == turns else "pass"
+                self.at(begins + self.network.latency_s, what, to, step, size / turns)
         self.next_step[name] += 1
         if self.waiting:
             self.compute(self.waiting.popleft(), now)

@@ -193,11 +193,11 @@ def test_the_same_seed_gives_the_same_inputs_and_the_key_tells_cases_apart():
             Case("protocol", "other", 3, 5),
             "expected a protocol among additive|expected a protocol among masked",
         ),
-        (Case("operation", "multiply", 3, 0, 3), "at least 1 element"),
+        (Case("operation", "multiply", 3, 0, 3), "a size of 1 or more for multiply"),
         (Case("operation", "multiply", 3, 5, 5), "3 or 4 computing parties"),
         (Case("pattern", "cox", 0, 100, 3), "have their own size"),
         (Case("protocol", "masked", 1, 5), "at least 2 clients"),
-        (Case("protocol", "masked", 3, 0), "at least 1 number"),
+        (Case("protocol", "masked", 3, 0), "a size of 1 or more for masked"),
     ],
 )
 def test_cases_that_there_are_not_are_refused(case, says):

@@ -12,7 +12,7 @@ from secagg.bench.case import Case
 from secagg.bench.measure import measure
 from secagg.bench.subjects import declared_operation
 from secagg.bench.table import Table
-from secagg.cli.bench import _print_growths
+from secagg.cli.bench_shown import print_growths
 from secagg.cli.show import stdout
 from secagg.errors import UsageError
 
@@ -85,8 +85,13 @@ def test_far_sizes_of_an_operation_are_declared_and_not_extrapolated():
 @pytest.mark.slow
 def test_the_command_labels_what_is_extrapolated(capsys, tmp_path):
     command = "bench growth --protocols additive --parties 3,4,6 --sizes 5 --repeat 1 --out"
-    ended = Ended(capsys, *command.split(), tmp_path)
+    page = tmp_path / "costs.md"
+    page.write_text("<!-- growth by parties: written by hand -->\n<!-- growth by parties: end -->\n")
+    ended = Ended(capsys, *command.split(), tmp_path, "--write", page)
     assert ended.status == 0
+    rows = [line.split(" | ") for line in page.read_text().splitlines() if line.startswith("| additive")]
+    assert "| additive, size 5: client sends" in [row[0] for row in rows]
+    assert all(row[4].startswith("~") or row[4] == "no curve" for row in rows)
     assert "not measured: ~ is extrapolated" in " ".join(ended.out.split())
     assert (
         "~" in next(line for line in ended.out.splitlines() if line.startswith("client sends"))[30:]
@@ -107,5 +112,5 @@ def test_the_command_labels_what_is_extrapolated(capsys, tmp_path):
 def test_a_curve_that_does_not_fit_is_not_extrapolated(capsys, unit, residual, says):
     curve = growth.Curve(("n",), (1.0, 2.0), residual, 20.0)
     one = growth.Growth("sum", "parties", "figure", unit, ((5, 11.0), (20, 41.0)), curve, True, {})
-    _print_growths(stdout(), [one])
+    print_growths(stdout(), [one])
     assert says in capsys.readouterr().out.split("is extrapolated")[1]

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import time
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from ended import Ended
+from secagg.bench import networks
 from secagg.bench.case import Case
-from secagg.bench.networks import Compared, Machine, conclusion, predicted
+from secagg.bench.measure import Simulator
+from secagg.bench.networks import Compared, Machine, Pair, _Drawn, conclusion, predicted
 from secagg.bench.processes import Processes
+from secagg.bench.subjects import prepare
 from secagg.cost.network import WAN, Network
+from secagg.network.simulated import Outcome
 from secagg.network.trace import Host, Trace
 from secagg.wire import Message
 
@@ -47,24 +53,76 @@ def test_the_relay_delays_and_throttles_what_passes_it():
 
 
 @pytest.mark.slow
-def test_the_command_states_the_largest_difference_last(capsys):
-    ended = Ended(capsys, "bench", "networks", "--tiny", "--networks", "5ms/100mbit", "--repeat", "1")
+def test_the_command_writes_its_table_into_a_page_and_states_the_largest_difference_last(capsys, tmp_path):
+    page = tmp_path / "costs.md"
+    page.write_text("before\n<!-- networks: written by hand -->\nold\n<!-- networks: end -->\nafter\n")
+    command = ("bench", "networks", "--tiny", "--networks", "5ms/100mbit", "--repeat", "1")
+    ended = Ended(capsys, *command, "--write", page)
     assert ended.status == 0
     lines = ended.out.splitlines()
     assert lines[-2].startswith("less, 3 parties")
     assert "largest difference" in lines[-1] or "rows are disturbed" in lines[-1]
+    before, _, after = page.read_text().partition("\n| less, 3 parties")
+    assert before.startswith("before\n<!-- networks: written by hand -->\n\n| case | network |")
+    assert "old" not in before + after
+    assert lines[-1][1:] in after
+    assert after.endswith("\n<!-- networks: end -->\nafter\n")
 
 
-def test_disturbed_rows_are_left_out_of_the_conclusion():
-    rows = [
-        Compared(CASE, "lan", 1.0, 2.0, 0.5),
-        Compared(CASE, "wan", 1.1, 1.0, 0.2),
-        Compared(CASE, "wan", 1.0, 1.0, 0),
+def test_a_page_without_a_place_for_the_table_is_refused_before_anything_is_measured(capsys, tmp_path):
+    page = tmp_path / "costs.md"
+    page.write_text("<!-- networks: end -->\n<!-- networks: written by hand -->\n")
+    ended = Ended(capsys, "bench", "networks", "--write", page)
+    assert ended.status == 2
+    assert ended.out == ""
+    assert "between which the table goes: <!-- networks: written by COMMAND -->" in ended.err
+
+
+@pytest.mark.slow
+def test_both_runs_of_a_pair_draw_the_same_rounds():
+    """A sort of 300 takes a number of rounds that is drawn; two sorts of one seed take the same."""
+    subject = prepare(Case("operation", "sort", 3, 300, 3))
+    simulated, real = _Drawn(Simulator(), 5), _Drawn(Processes(Network("fast", 0.0, 1e12)), 5)
+    another = _Drawn(Simulator(), 6)
+    for drive in (simulated, real, another):
+        subject.run(drive)
+    sent = [
+        {name: asdict(ledger.total().sent) for name, ledger in one.outcome.ledgers.items()}
+        for one in (simulated, real, another)
     ]
+    assert sent[0] == sent[1]
+    assert sent[0] != sent[2]
+
+
+def compared(network: str, *pairs: Pair) -> Compared:
+    return Compared(CASE, network, pairs)
+
+
+def test_pairs_and_rows_that_other_work_disturbed_are_left_out():
+    busy, late = Pair(1.0, 2.0, others=0.11), Pair(1.0, 2.0, late=0.06)
+    rows = [
+        compared("lan", busy, late),
+        compared("wan", busy, Pair(1.1, 1.0, 0.1, 0.05), late),
+        compared("wan", Pair(1.0, 1.0), Pair(1.05, 1.0), Pair(2.0, 1.0)),
+    ]
+    assert [row.disturbed for row in rows] == [True, False, False]
+    assert rows[1].differences == pytest.approx((0.1, 0.1, 0.1))
+    assert rows[2].differences == pytest.approx((0.025, 0.05, 0.525))
+    assert rows[0].differences == pytest.approx((-0.5, -0.5, -0.5))
     assert conclusion(rows) == (
-        "largest difference +10.0% of 2 rows: less on wan (goal 15%); 1 rows that other work disturbed are left out"
+        "largest difference +10.0% of 2 rows: less on wan (goal 15%); 1 row that other work disturbed left out"
     )
     assert conclusion(rows[:1]).startswith("all 1 rows are disturbed")
+
+
+def test_other_work_is_what_the_processors_did_beside_this_and_the_parties_processes(monkeypatch):
+    """3 s of two processors in 10 s, 1 s of it for the run itself."""
+    for name, readings in (("busy_s", [10.0, 13.0]), ("_own_s", [5.0, 6.0]), ("perf_counter", [0.0, 10.0])):
+        monkeypatch.setattr(networks, name, iter(readings).__next__)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    drawn = _Drawn(lambda programs, **how: Outcome(), 1)
+    drawn({})
+    assert drawn.others == pytest.approx(0.1)
 
 
 def test_the_relay_s_own_time_counts_as_latency():

@@ -67,6 +67,20 @@ def test_messages_and_their_bytes_take_time_at_both_ends():
     assert trace.seconds(Network("slow", 3.0, 500.0)) == pytest.approx(3.0 + 2.0)
 
 
+def test_messages_that_meet_at_a_line_take_turns():
+    """Ten times as long a message that begins first does not keep a short one waiting until its own end."""
+    trace = Trace(("ada", "bob", "cleo"))
+    for sender, size in (("ada", 1_000_000), ("bob", 100_000)):
+        trace.begin(sender)
+        trace.end(sender, 0.0, [("cleo", size)])
+    for sender in ("bob", "ada"):
+        trace.begin("cleo")
+        trace.read("cleo", sender, 0)
+        trace.end("cleo", 0.0 if sender == "ada" else 10.0, [])
+    # Bob's message takes 0.2 s in turns with Ada's, and Ada's then ends while Cleo still computes.
+    assert trace.seconds(Network("line", 0.0, 1e6)) == pytest.approx(10.2, abs=0.02)
+
+
 def test_a_run_with_faults_is_not_traced():
     with pytest.raises(UsageError, match="expected a run without faults to trace"):
         simulate(dict.fromkeys(NAMES, sorts), faults=[Fault("drop", 0)], trace=True)
