@@ -10,7 +10,12 @@ messages and turns a framework's records into entries and values; `secagg.integr
     weighted      weighted means, exact; how numbers are written
     limbs         numbers of almost any size in several elements
     private       means of bounded updates under noise
+    differences   how far replies are from what came with the task, for sums of bounded updates
     encrypted     sums under one node's key in place of masks
+    letters       sealed messages between nodes that the server carries
+    relayed       sums that nodes compute together by such letters
+    bounded       sums of updates that three nodes check against a bound
+    shared_key    sums under a key that several nodes make
     messages      what server and nodes tell each other, and what a node keeps
     replay_guard  a step is answered once, whatever becomes of stored state
     budget        how many sums a node's data went into
@@ -29,16 +34,19 @@ Threat model: that of `secagg.protocols.masked_sum`; `Protection` says how many 
 it keeps to the protocol.
 """
 
+from secagg.federated.bounded import Bounded
 from secagg.federated.budget import new_budget
 from secagg.federated.encrypted import Encryption
 from secagg.federated.identities import load_identity, load_peers, make_identities, new_identity, save_peers
 from secagg.federated.node import Invitation, Node, OwnNode
 from secagg.federated.round import ServerRound, SumReport, SumRequest
+from secagg.federated.shared_key import SharedKey
 from secagg.federated.terms import Protection
 from secagg.federated.weighted import Encoding
 from secagg.updates.privacy import Privacy
 
 __all__ = [
+    "Bounded",
     "Encoding",
     "Encryption",
     "Invitation",
@@ -47,6 +55,7 @@ __all__ = [
     "Privacy",
     "Protection",
     "ServerRound",
+    "SharedKey",
     "SumReport",
     "SumRequest",
     "load_identity",

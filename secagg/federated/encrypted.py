@@ -130,10 +130,7 @@ class EncryptedTerms:
     @property
     def plan(self) -> Plan:
         """Return the plan of a vector's elements, signed: no sum of all leaves the ring."""
-        most = ((1 << (self.ring.bits - 1)) - 1) // len(self.names)
-        # The largest integer below that float64 holds.
-        most -= most % (1 << max(0, most.bit_length() - 53))
-        return fixed_point.plan(clip=float(most), frac_bits=0, parties=len(self.names), bits=64)
+        return plan_of(self.ring, len(self.names))
 
     def new_key(self) -> ExactSecretKey:
         """Return a fresh key.
@@ -323,6 +320,14 @@ class Adding:
                 f"{self._terms.encryption.key_holder} did not decrypt the sum; nothing was opened"
             )
         return self._opened
+
+
+def plan_of(ring: Ring, nodes: int) -> Plan:
+    """Return the plan of a coder's elements, signed: no sum of so many nodes' leaves the ring."""
+    most = ((1 << (ring.bits - 1)) - 1) // nodes
+    # The largest integer below that float64 holds.
+    most -= most % (1 << max(0, most.bit_length() - 53))
+    return fixed_point.plan(clip=float(most), frac_bits=0, parties=nodes, bits=64)
 
 
 def secret_key_from(data: bytes, scheme: str) -> ExactSecretKey:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from secagg import wire
 from secagg.errors import RemoteProtocolError, UsageError
+from secagg.federated.differences import difference
 from secagg.federated.identities import SERVER
 from secagg.federated.layout import update_of
 from secagg.federated.messages import STALE
@@ -89,9 +90,8 @@ class Keeper:
                     "against a malicious server nodes agree on what they were asked: give a digest"
                 )
             # What the node works on may be these very arrays.
-            before = (
-                {} if invitation.spent is None else {name: np.array(value) for name, value in sent.items()}
-            )
+            kept = sent if self._protection.sums_differences(kind) else {}
+            before = {name: np.array(value) for name, value in kept.items()}
             self._invitation = (invitation, before, task_digest)
 
     def keep(
@@ -121,7 +121,7 @@ class Keeper:
             kind, encoding = invitation.kind, invitation.task.encoding
             found = array_items(arrays, encoding.leave_out if arrays else (), record)
             numbers = metric_items(metrics or {})
-            if self._protection.privacy_of(kind) is None:
+            if not self._protection.sums_differences(kind):
                 update = update_of(found, numbers, METRICS, whole_weight(weight))
                 layout, announced, vector = update.layout, update.announced, to_vector(update)
             else:
@@ -154,8 +154,6 @@ class Keeper:
     def _difference(
         self, kind: str, arrays: list[Any], metrics: list[Any], before: Arrays
     ) -> tuple[Any, Any, NDArray[Any]]:
-        from secagg.federated.private import difference  # needs secagg[dp]
-
         training = kind == TRAIN
         found = difference(
             arrays if training else metrics, baseline_of(before), training=training, weight_record=METRICS

@@ -31,6 +31,7 @@ from secagg.federated.encrypted import Encryption, SumKey, Total, secret_key_fro
 from secagg.federated.identities import SERVER, load_identity, load_peers
 from secagg.federated.layout import Coder, Layout
 from secagg.federated.peer_budgets import check_budgets, shown_by, spent_by_now
+from secagg.federated.relayed import RELAY, Correspondent, Delivery, Own
 from secagg.federated.replay_guard import ReplayGuard
 from secagg.federated.terms import EVALUATE, LABEL, NONCE_BYTES, Agreement, Protection, ready_parts
 from secagg.party import PartyId
@@ -38,6 +39,7 @@ from secagg.protocols.masked_sum import Client, Consents, Included, PeerKeys, Pe
 from secagg.signing import sign
 from secagg.updates.privacy import Privacy
 
+_COUNTED: Final = "-"  # before the number of a step that comes many times
 _log: Final = logging.getLogger("secagg.federated")
 
 
@@ -154,7 +156,7 @@ class Invitation:
           UsageError: the folder of the identity key cannot be written to.
         """
         member, nonce, shown = self.member, secrets.token_bytes(NONCE_BYTES), wire.to_bytes(announced)
-        first = _steps(self.protection, member.name)[0]
+        first = _steps(self.protection, member.name, self.kind)[0]
         ReplayGuard(member.path).begin(nonce, first)
         state = messages.NodeState(
             run=self.run,
@@ -234,12 +236,14 @@ class Node:
           SecaggError: the message is not what is due, or does not fit what this node insists on.
         """
         state, member, privacy = self._state, self._member, self.privacy
-        if (state.kind, state.step) != (kind, step):
+        if (state.kind, state.step.partition(_COUNTED)[0]) != (kind, step):
             raise RemoteProtocolError(
                 f"expected {SERVER} to ask for {state.step} of {state.kind}, and it asks for {step!r:.20} of {kind}",
                 peer=SERVER,
             )
-        then = _after(step, self._protection, member.name)
+        if self._protection.relays(kind):
+            return self._relayed(step, frame)
+        then = _after(step, self._protection, member.name, kind)
         ReplayGuard(member.path).take(state.nonce, step, then, server=SERVER)
         if self._protection.encryption is not None:
             return self._under_encryption(self._protection.encryption, step, then, frame)
@@ -321,6 +325,49 @@ class Node:
         self._state = replace(state, step=then or "", participants=participants, vector=vector, client=kept)
         return answer
 
+    def _relayed(self, step: str, frame: bytes) -> wire.Message:
+        """Answer one step of a sum that nodes compute together."""
+        state, member = self._state, self._member
+        count = int(state.step.partition(_COUNTED)[2] or 0)
+        then = f"{RELAY}{_COUNTED}{count + 1}"
+        guard = ReplayGuard(member.path)
+        guard.take(state.nonce, state.step, then, server=SERVER)
+        participants = state.participants or _participants_with(
+            member.name, state.nonce, wire.from_bytes(frame, messages.Participants, peer=SERVER)
+        )
+        where, coder, agreement = self._agreed(participants)
+        own = Own(member.name, member.identity, member.path)
+        mine = Correspondent(agreement.relayed(where, coder, self._protection), own, member.peers)
+        vector, kept, done = state.vector, b"" if state.client is None else state.client.tobytes(), False
+        if step == messages.KEYS:
+            answer: wire.Message
+            answer, kept = mine.begin()
+        else:
+            delivery = wire.from_bytes(frame, Delivery, peer=SERVER)
+            if vector is not None:
+                if not coder.fits(vector):
+                    raise UsageError(
+                        "this node's update does not fit the server's Encoding, and stays out of the sum"
+                    )
+                # Drawn and rounded once: programs that are run anew get the same numbers.
+                told, kept = mine.start(kept, delivery, coder.contribution(vector))
+                vector = None
+            else:
+                told, kept = mine.go_on(kept, delivery)
+            answer, done = told, told.done
+            if told.failure:
+                self._log.error("protected %s: %s", state.kind, told.failure)
+        if done:
+            guard.take(state.nonce, then, None, server=SERVER)
+        self._state = replace(
+            state,
+            step="" if done else then,
+            participants=participants,
+            vector=vector,
+            client=np.frombuffer(kept, np.uint8),
+        )
+        return answer
+
     def _round(self, participants: messages.Participants) -> tuple[SumInSession, Coder]:
         where, coder, _ = self._agreed(participants)
         return where, coder
@@ -350,8 +397,10 @@ class Node:
         return wire.from_bytes(frame, Included, peer=SERVER)
 
 
-def _steps(protection: Protection, name: PartyId) -> list[str]:
-    """Return what a node is asked after the task, in order."""
+def _steps(protection: Protection, name: PartyId, kind: str) -> list[str]:
+    """Return what a node is asked after the task, in order; of sums that nodes compute together, the first alone."""
+    if protection.relays(kind):
+        return [messages.KEYS]
     if protection.encryption is not None:
         holds = protection.encryption.key_holder == name
         return [messages.KEYS, messages.INPUT, messages.DECRYPT] if holds else [messages.INPUT]
@@ -359,9 +408,9 @@ def _steps(protection: Protection, name: PartyId) -> list[str]:
     return [messages.KEYS, messages.SHARES, messages.INPUT, *consent, messages.UNMASK]
 
 
-def _after(step: str, protection: Protection, name: PartyId) -> str | None:
+def _after(step: str, protection: Protection, name: PartyId, kind: str) -> str | None:
     """Return the step that comes behind a step; None behind the last."""
-    return dict(itertools.pairwise(_steps(protection, name))).get(step)
+    return dict(itertools.pairwise(_steps(protection, name, kind))).get(step)
 
 
 def _participants_with(

@@ -22,7 +22,9 @@ from secagg.errors import TooFewPartiesError, UsageError
 from secagg.federated import messages
 from secagg.federated.encrypted import Adding, Decrypted, EncryptedInput, EncryptedTerms, SumKey
 from secagg.federated.layout import Baseline, Coder, Layout, Means, Shapes, differs
+from secagg.federated.letters import SumPublicKey
 from secagg.federated.registration import Limits, Registration, most_common
+from secagg.federated.relayed import RELAY, Answer, Carrier, RelayedSum
 from secagg.federated.terms import NONCE_BYTES, Agreement
 from secagg.party import PartyId
 from secagg.protocols.masked_sum import (
@@ -40,6 +42,7 @@ from secagg.protocols.threat_model import largest_part
 if TYPE_CHECKING:
     from secagg import dp
 
+OUT_OF_BOUNDS: Final = "its update is out of the bounds that Protection.bounded sets, and is in no sum"
 _WITNESSES: Final = 16  # whose word a node is given for its own budget
 _log: Final = logging.getLogger("secagg.federated")
 
@@ -176,11 +179,13 @@ class ServerRound:
       where: the round of the masked protocol.
       coder: how numbers are written in it.
       exposed: whose vectors were asked for, opened or not.
+      refused: whose updates were out of bounds.
     """
 
     where: SumInSession
     coder: Coder
     exposed: tuple[PartyId, ...]
+    refused: tuple[PartyId, ...]
 
     def __init__(
         self,
@@ -223,6 +228,10 @@ class ServerRound:
         self._encrypted: EncryptedTerms | None = None
         if task.protection.encryption is not None:
             self._encrypted = agreement.encrypted(self.where, self.coder, task.protection.encryption)
+        self._relayed: RelayedSum | None = None
+        if task.protection.relays(job.kind):
+            self._relayed = agreement.relayed(self.where, self.coder, task.protection)
+        self.refused = ()
         self._summed: MaskedSum | None = None
 
     def exchanges(self) -> Iterator[Exchange]:
@@ -234,6 +243,9 @@ class ServerRound:
         """
         if self._encrypted is not None:
             yield from self._under_encryption(self._encrypted)
+            return
+        if self._relayed is not None:
+            yield from self._by_letters(self._relayed)
             return
         server = Server(self.where)
         yield Exchange(
@@ -263,6 +275,19 @@ class ServerRound:
         yield Exchange(messages.DECRYPT, {holder: adding.total()}, Decrypted, adding.take_total)
         dropped = tuple(name for name in terms.names if name not in adding.contributors)
         self._summed = MaskedSum(total=adding.finish(), contributors=adding.contributors, dropped=dropped)
+
+    def _by_letters(self, terms: RelayedSum) -> Iterator[Exchange]:
+        carrier = Carrier(terms, self._peers)
+        asked = dict.fromkeys(self._participants.names, self._participants)
+        yield Exchange(messages.KEYS, asked, SumPublicKey, carrier.take_key)
+        while deliveries := carrier.deliveries():
+            yield Exchange(RELAY, deliveries, Answer, carrier.take_answer)
+        found = carrier.finish()
+        if found.total is None:  # cannot be: the server is the result party
+            raise UsageError("the server learnt no sum")
+        self.refused = found.rejected
+        dropped = (*found.dropped, *found.rejected)
+        self._summed = MaskedSum(total=found.total, contributors=found.contributors, dropped=dropped)
 
     def finish(self, baseline: Baseline) -> tuple[Means, MaskedSum]:
         """Return the means, and who is in them.

@@ -25,7 +25,7 @@ from secagg.federated.identities import load_peers
 from secagg.federated.messages import STALE, Task
 from secagg.federated.registration import Registration, limits_for, read_ready
 from secagg.federated.replies import Arrays, Result, baseline_of, result_of, shapes_of
-from secagg.federated.round import Exchange, ServerRound, SumReport, SumRequest, admit
+from secagg.federated.round import OUT_OF_BOUNDS, Exchange, ServerRound, SumReport, SumRequest, admit
 from secagg.federated.terms import EVALUATE, Protection
 from secagg.federated.weighted import Encoding
 from secagg.party import PartyId
@@ -189,6 +189,8 @@ class SumServer:
             )
             self._report(job, round_number, current, began, failure=str(error))
             return None
+        for client in current.refused:
+            self.miss(client, OUT_OF_BOUNDS)
         for client in summed.suspects:
             self.miss(client, "shares of others' secrets that it sent, or was dealt, were wrong")
         self._report(

@@ -9,9 +9,11 @@ from typing import Final
 
 from secagg import wire
 from secagg.errors import PlanError, UsageError
+from secagg.federated.bounded import Bounded, BoundedCoder, BoundedTerms
 from secagg.federated.encrypted import EncryptedTerms, Encryption
 from secagg.federated.identities import SERVER
 from secagg.federated.layout import Coder, Layout
+from secagg.federated.shared_key import SharedKey, SharedKeyTerms
 from secagg.federated.weighted import Encoding, WeightedCoder
 from secagg.party import PartyId
 from secagg.protocols.masked_sum import GraphParameters, Roles, SumInSession, Terms, choose
@@ -44,11 +46,15 @@ class Protection:
         counts as the one above does, and the larger of the two is what noise is for.
       evaluation_privacy: the same for evaluation, a budget of its own. Evaluation without noise beside training with
         noise would tell what the noise hides: nodes refuse it.
-      encryption: in place of masks, None for these. max_corrupt and max_dropout then only say how many nodes a sum is of.
+      encryption: under one node's key, in place of masks; None for these. max_corrupt and max_dropout then only say how
+        many nodes a sum is of.
+      shared_key: encryption under a key of several nodes, in place of masks; likewise.
+      bounded: a bound on updates that nodes check on shares, in place of masks in training; evaluation is under masks.
+        Updates that are refused count as dropouts.
 
     Raises:
       UsageError: a fraction below 0, or 1 and more, min_clients below 2, or an unknown threat model; encryption with a
-        malicious server, with noise, or with the server as key holder.
+        malicious server, with noise, or with the server as key holder; a bound with noise; two in place of masks.
     """
 
     max_corrupt: float = 1 / 3
@@ -59,6 +65,8 @@ class Protection:
     privacy: Privacy | None = None
     evaluation_privacy: Privacy | None = None
     encryption: Encryption | None = None
+    shared_key: SharedKey | None = None
+    bounded: Bounded | None = None
 
     def __post_init__(self) -> None:
         is_malicious(self.threat_model)  # refuses what is none
@@ -66,18 +74,26 @@ class Protection:
             raise UsageError(
                 f"expected fractions from 0 to below 1 and at least 2 nodes in a sum, got {self}"
             )
-        if self.encryption is None:
+        in_place = {"encryption": self.encryption, "shared_key": self.shared_key, "bounded": self.bounded}
+        if len(given := [name for name, value in in_place.items() if value is not None]) > 1:
+            raise UsageError(f"expected one of {' and '.join(given)} in place of masks; leave the others out")
+        noisy = self.privacy is not None or self.evaluation_privacy is not None
+        if self.bounded is not None and noisy:
+            raise UsageError(
+                "noise has no bound, and would be refused as an update that is out of bounds; leave privacy or bounded out"
+            )
+        if self.encryption is None and self.shared_key is None:
             return
         if self.is_malicious:
             raise UsageError(
                 "encryption is for a server that keeps to the protocol: another has one node's ciphertext decrypted in "
                 "place of the sum; leave encryption out, so that masks protect"
             )
-        if self.privacy is not None or self.evaluation_privacy is not None:
+        if noisy:
             raise UsageError(
                 "noise is added modulo 2^b, in which masks compute and encryption does not; leave privacy or encryption out"
             )
-        if self.encryption.key_holder == SERVER:
+        if self.encryption is not None and self.encryption.key_holder == SERVER:
             raise UsageError(
                 "the server must not hold the key: it has all ciphertexts; name a node as key_holder"
             )
@@ -95,6 +111,14 @@ class Protection:
     def privacy_of(self, kind: str) -> Privacy | None:
         """Return what sums of a kind may tell; None for sums without noise."""
         return self.privacy if kind == TRAIN else self.evaluation_privacy
+
+    def relays(self, kind: str) -> bool:
+        """Whether nodes compute sums of a kind together, through letters that the server carries."""
+        return self.shared_key is not None or (self.bounded is not None and kind == TRAIN)
+
+    def sums_differences(self, kind: str) -> bool:
+        """Whether sums of a kind are of updates within a norm, all of the same weight, in place of whole replies."""
+        return self.privacy_of(kind) is not None or (self.bounded is not None and kind == TRAIN)
 
     def check_packages(self) -> None:
         """Refuse where noise or encryption is asked for and its packages are missing.
@@ -198,10 +222,10 @@ class Agreement:
         parameters = protection.parameters(len(self.names), len(peers))
         session = self._session()
         privacy = protection.privacy_of(self.kind)
-        if privacy is None:
-            coder: Coder = WeightedCoder(
-                self.layout, encoding, len(self.names), weight_key=weight_key, log=log
-            )
+        if protection.bounded is not None and self.kind == TRAIN:
+            coder: Coder = BoundedCoder(self.layout, protection.bounded, len(self.names), log=log)
+        elif privacy is None:
+            coder = WeightedCoder(self.layout, encoding, len(self.names), weight_key=weight_key, log=log)
         else:
             from secagg.federated.private import PrivateCoder  # needs secagg[dp]
 
@@ -221,6 +245,23 @@ class Agreement:
         """
         least = where.terms.parameters.min_clients
         return EncryptedTerms(encryption, self.names, coder.ring, coder.length, least, where.context)
+
+    def relayed(
+        self, where: SumInSession, coder: Coder, protection: Protection
+    ) -> BoundedTerms | SharedKeyTerms:
+        """Return what is agreed on for a sum that nodes compute together.
+
+        Raises:
+          TooFewPartiesError: too few of those that compute take part.
+          UsageError: sums of this kind are not computed so.
+        """
+        least, identities = where.terms.parameters.min_clients, where.terms.identities
+        if isinstance(coder, BoundedCoder) and protection.bounded is not None:
+            return BoundedTerms(protection.bounded, self.names, coder.bounds, least, where.context)
+        if protection.shared_key is None:
+            raise UsageError("this sum is under masks")
+        key, ring, length = protection.shared_key, coder.ring, coder.length
+        return SharedKeyTerms(key, self.names, identities, ring, length, least, where.context)
 
     def _session(self) -> bytes:
         # Every honest client's fresh number is in it: no session comes again, whatever the server does.

@@ -107,7 +107,7 @@ class Quantized(Coding):
             numbers = values[part.place]
             np.copyto(numbers, array.reshape(-1))
             clipped += clip_numbers(numbers, clip)[1]
-        if self._norm is not None and _scale_down(values, self._norm):
+        if self._norm is not None and scale_down(values, self._norm):
             clipped = int(np.count_nonzero(values))
         for part, bound, factor in zip(self.parts, self._number_bounds, self._factors, strict=True):
             numbers = values[part.place]
@@ -224,7 +224,7 @@ class Quantized(Coding):
         return within and int(np.vecdot(integers, integers)) <= self.bounds.norm_limit
 
 
-def _scale_down(values: NDArray[np.float64], norm: float) -> bool:
+def scale_down(values: NDArray[np.float64], norm: float) -> bool:
     """Scale a vector that is longer than the norm down to it, in place; return whether it was.
 
     `secagg.dp.clipping.clip_rows` does the same, and needs the packages for noise.

@@ -30,8 +30,9 @@ from secagg.dp.accounting import ORDERS, epsilon_at, skellam_divergence
 from secagg.errors import PlanError, UsageError
 from secagg.federated import messages as m
 from secagg.federated.budget import PrivacyBudget
+from secagg.federated.differences import cast_means
 from secagg.federated.layout import Entry, Layout
-from secagg.federated.private import PrivateCoder, _cast
+from secagg.federated.private import PrivateCoder
 from secagg.integrations.flower import Encoding, Privacy, Protection, SecureAggregation, new_budget
 from secagg.integrations.flower.records import difference
 from secagg.protocols.masked_sum import MaskedInput, choose
@@ -100,11 +101,11 @@ LOG = logging.getLogger("secagg.federated")
 def test_means_beyond_their_dtype_become_its_largest_and_the_log_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    cast = _cast(np.array([65504.0, -7e4, 1e5, 1.0]), "float16", LOG)
+    cast = cast_means(np.array([65504.0, -7e4, 1e5, 1.0]), "float16", LOG)
     assert cast.tolist() == [65504.0, -65504.0, 65504.0, 1.0]
     assert "2 numbers of a mean with noise are beyond what float16 holds" in caplog.text
     caplog.clear()
-    assert _cast(np.array([65504.0, 7e4]), "float32", LOG).tolist() == [65504.0, 7e4]
+    assert cast_means(np.array([65504.0, 7e4]), "float32", LOG).tolist() == [65504.0, 7e4]
     assert caplog.text == ""
 
 

@@ -26,6 +26,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAdam, FedAvg, Strategy
 
 from secagg.integrations.flower import (
+    Bounded,
     Encoding,
     Privacy,
     Protection,
@@ -515,3 +516,46 @@ def test_a_single_value_in_a_config_record_is_refused(
     ran = secure(train=train)
     assert "at least 2 nodes ready" in ran.strategy.reports[0].failure
     assert "would show the server single values" in caplog.text
+
+
+def test_a_node_that_lies_about_its_norm_is_named_and_a_lost_one_costs_its_own_update_alone(
+    secure: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from secagg.federated import bounded
+    from secagg.protocols.bounded_sum import upload
+
+    honest = bounded.contribute
+
+    async def contribute(party: Any, x: Any, *, terms: Any) -> None:
+        if party.me == "node-8":
+            await upload(party, x * x.dtype.type(2), terms=terms)
+        else:
+            await honest(party, x, terms=terms)
+
+    def train(message: Message, context: Context) -> Message:
+        number = int(context.node_config["partition-id"])
+        arrays = {
+            name: Array((array.numpy() + number).astype(np.float32))
+            for name, array in message.content["arrays"].items()
+        }
+        content = {
+            "arrays": ArrayRecord(arrays),
+            "metrics": MetricRecord({"num-examples": 1 + number, "train-loss": 0.0}),
+        }
+        return Message(RecordDict(content), reply_to=message)
+
+    monkeypatch.setattr(bounded, "contribute", contribute)
+    ran = secure(
+        inner=FedAvg(min_available_nodes=NODES, fraction_evaluate=0.0),
+        # 650 numbers that move by 8 are a vector of norm 204.
+        protection=Protection(0.1, 0.2, bounded=Bounded(("node-0", "node-1", "node-2"), norm=205.0)),
+        fate=lambda node, step, _: "crashes" if (node, step) == (9, "train relay") else "answers",
+        train=train,
+    )
+    (report,) = ran.strategy.reports
+    assert report.contributors == tuple(f"node-{i}" for i in range(8))
+    assert "out of the bounds" in report.missed["node-8"]
+    assert "relay" in report.missed["node-9"]
+    for array in ran.result.arrays.values():
+        assert np.max(np.abs(array.numpy() - np.mean(range(8)))) <= report.error < 2e-6
+    assert dict(ran.result.train_metrics_clientapp[1]) == {}

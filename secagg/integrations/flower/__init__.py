@@ -44,10 +44,12 @@ try:
 except ImportError:
     raise ImportError('this needs Flower: pip install "secagg[flower]"') from None
 
+from secagg.federated.bounded import Bounded
 from secagg.federated.budget import new_budget
 from secagg.federated.encrypted import Encryption
 from secagg.federated.identities import load_identity, load_peers, make_identities, new_identity, save_peers
 from secagg.federated.round import SumReport
+from secagg.federated.shared_key import SharedKey
 from secagg.federated.terms import Protection
 from secagg.federated.weighted import Encoding
 from secagg.integrations.flower.mod import SecureMod
@@ -55,12 +57,14 @@ from secagg.integrations.flower.strategy import SecureAggregation
 from secagg.updates.privacy import Privacy
 
 __all__ = [
+    "Bounded",
     "Encoding",
     "Encryption",
     "Privacy",
     "Protection",
     "SecureAggregation",
     "SecureMod",
+    "SharedKey",
     "SumReport",
     "load_identity",
     "load_peers",

@@ -24,7 +24,7 @@ from secagg.integrations.flower.records import arrays_in, difference, take_apart
 from secagg.updates.privacy import Privacy
 
 if TYPE_CHECKING:
-    from secagg.federated.private import Difference
+    from secagg.federated.differences import Difference
 
 IDENTITY_KEY: Final = "secagg-identity"
 PEERS_KEY: Final = "secagg-peers"
@@ -113,7 +113,7 @@ class SecureMod:
         if reply.has_error():
             return Message(reply.error, reply_to=message)
         task, privacy = invitation.task, self.protection.privacy_of(kind)
-        if privacy is None:
+        if not self.protection.sums_differences(kind):
             update = take_apart(reply.content, task.weight_key, task.encoding.leave_out)
             layout, announced = update.layout, update.announced
             vector: NDArray[Any] = to_vector(update)
@@ -144,8 +144,8 @@ class SecureMod:
         return answer
 
 
-def _tell(found: Difference, kind: str, privacy: Privacy, *, is_first: bool) -> None:
-    """Tell the log what becomes of a reply in a sum with noise."""
+def _tell(found: Difference, kind: str, privacy: Privacy | None, *, is_first: bool) -> None:
+    """Tell the log what becomes of a reply in a sum of updates within a norm; privacy is None where there is no noise."""
     if is_first:
         _log.info("protected %s: under %s all nodes count the same, whatever their weights", kind, privacy)
         if found.left_out:
@@ -159,6 +159,8 @@ def _tell(found: Difference, kind: str, privacy: Privacy, *, is_first: bool) -> 
         )
     if not found.finite:
         _log.warning("protected %s: NaN or infinity in the reply; zeros go into the sum instead", kind)
+    if privacy is None:
+        return  # whoever scales it down says so
     with np.errstate(over="ignore"):  # a square that overflows is a vector that is longer
         is_longer = float(np.linalg.norm(found.vector)) > privacy.norm
     if is_longer:

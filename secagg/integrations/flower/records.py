@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias
 from zipfile import BadZipFile
 
 import numpy as np
@@ -12,6 +12,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MessageType, MetricRecord
 from numpy.typing import NDArray
 
 from secagg.errors import RemoteProtocolError, UsageError
+from secagg.federated import differences
+from secagg.federated.differences import Difference
 from secagg.federated.identities import SERVER
 from secagg.federated.layout import (
     ARRAY,
@@ -28,9 +30,6 @@ from secagg.federated.layout import (
     matches,
     update_of,
 )
-
-if TYPE_CHECKING:
-    from secagg.federated.private import Difference
 
 _METRICS: Final = "metrics"
 
@@ -179,13 +178,10 @@ def difference(
       leave_out: paths of arrays that are not sent.
 
     Raises:
-      ImportError: secagg[dp] is not installed.
       RemoteProtocolError: a path to be left out that no array matches.
       UsageError: a ConfigRecord, or what cannot be averaged.
       ShapeError: no numbers.
     """
-    from secagg.federated import private  # whoever adds no noise does without its packages
-
     refuse_config(content)
     training = kind == MessageType.TRAIN
     items = list(array_entries(content, leave_out) if training else metric_entries(content, weight_key))
@@ -193,7 +189,7 @@ def difference(
     weight_record = next(
         (key for key in records if weight_key in content[key]), next(iter(records), _METRICS)
     )
-    return private.difference(
+    return differences.difference(
         items,
         baseline_of(sent),
         training=training,

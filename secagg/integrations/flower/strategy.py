@@ -201,11 +201,11 @@ class SecureAggregation(Strategy):
         if not asked:
             return asked
         sent = arrays_in(asked[0].content)
-        if self._protection.privacy_of(kind) is not None and any(
+        if self._protection.sums_differences(kind) and any(
             not _same(sent, arrays_in(message.content)) for message in asked[1:]
         ):
             raise UsageError(
-                "updates with noise are added to what was sent, and the strategy sends nodes different arrays"
+                "updates within a norm are added to what was sent, and the strategy sends nodes different arrays"
             )
         digest = b""
         if self._protection.is_malicious:

@@ -90,8 +90,8 @@ class SecureFilter(Filter):
                 "expected this filter among the task_data_filters too, where it sees what is asked; nothing leaves this site"
             )
         dxo = messages.model_in(shareable)
-        # Averages with noise are of the same weight.
-        weight = 1 if self._insists.privacy is not None else messages.weight_of(dxo)
+        # Averages of updates within a norm are of the same weight.
+        weight = 1 if self._insists.sums_differences(TRAIN) else messages.weight_of(dxo)
         ready = keeper.keep(dxo.data, weight, record=messages.record_of(dxo))
         reply = Shareable()
         reply.set_header(messages.HEADER, ready)

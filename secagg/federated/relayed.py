@@ -1,0 +1,362 @@
+"""Sums that nodes compute together: each runs a program, and the server carries what they tell each other.
+
+  keys      server -> nodes: who takes part. node -> server: a public key for this sum, signed (`letters`)
+  relay-1   server -> nodes: everybody's key. node -> server: what its programs send first, sealed for each receiver
+  relay-2.. server -> whoever has mail: letters. node -> server: what its programs answer
+
+until the server's own program has the sum. A node keeps its programs between two steps as `network.stepwise` stores them:
+the input, the key of its random stream, and what came. A step runs the program anew up to where it was. The replay guard
+sees to it that no step is answered twice.
+
+Some nodes are *needed*: without one of them nothing is opened. The loss of others is borne until their input has come. Where
+no letter is left and programs still wait, the server says so, and whoever waits for others alone goes on without them.
+
+Threat model and what is learnt are those of the program: `bounded` and `shared_key`. The server carries sealed letters. It
+can withhold them, which ends the sum or leaves a node out.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from secagg.errors import RemoteProtocolError, SecaggError, TooFewPartiesError
+from secagg.federated import letters as post
+from secagg.federated.identities import SERVER
+from secagg.federated.letters import Letter, Mail, Sealer, SumPublicKey
+from secagg.network.stepwise import Stepwise
+from secagg.party import PartyId, Program
+from secagg.protocols.roles import SumResult
+from secagg.ring import RingArray
+from secagg.wire import Message
+
+RELAY: Final = "relay"
+_MOST_STALLS: Final = 2
+_MOST_STEPS: Final = 1 << 12
+
+
+class Delivery(Message, frozen=True):
+    """Relay, server -> node: public keys (in the first step), letters, and whether no others are on their way."""
+
+    keys: dict[str, SumPublicKey]
+    mail: Mail
+    is_late: bool
+
+
+class Answer(Message, frozen=True):
+    """Relay, node -> server: letters, whether the node's programs have ended, and why if they failed."""
+
+    mail: Mail
+    done: bool
+    failure: str
+
+
+class _Kept(msgspec.Struct, frozen=True, array_like=True):
+    """What a node keeps between two steps. Secret.
+
+    secret: of its key of the sum. keys: of the others, checked. given, dtype: its input. programs: states of those that did
+    not end.
+    """
+
+    secret: bytes
+    keys: dict[PartyId, bytes]
+    given: bytes
+    dtype: str
+    programs: dict[PartyId, bytes]
+
+    def __repr__(self) -> str:
+        return "<what a node keeps in a relayed sum>"
+
+
+class RelayedSum(Protocol):
+    """What is computed in one sum, and by whom; the same at all nodes and the server.
+
+    Attributes:
+      context: public, of this sum alone, 32 bytes.
+      nodes: who takes part.
+      needed: nodes without which nothing is opened.
+      roster: the parties; the server is one.
+      borne: parties whose loss the others bear.
+    """
+
+    @property
+    def context(self) -> bytes: ...
+
+    @property
+    def nodes(self) -> tuple[PartyId, ...]: ...
+
+    @property
+    def needed(self) -> tuple[PartyId, ...]: ...
+
+    @property
+    def roster(self) -> tuple[PartyId, ...]: ...
+
+    @property
+    def borne(self) -> frozenset[PartyId]: ...
+
+    def parties_at(self, node: PartyId) -> tuple[PartyId, ...]:
+        """Return the parties that a node runs."""
+
+    def node_of(self, party: PartyId) -> PartyId:
+        """Return where a party runs."""
+
+    def program(self, party: PartyId, given: RingArray | None, own: Own | None) -> Program[Any]:
+        """Return what a party runs.
+
+        Args:
+          given: what its node puts in; None at the server.
+          own: the node's key and files; None at the server.
+        """
+
+    def total(self, found: Any) -> SumResult:
+        """Return what the server's program found; its total holds elements of the coder's ring."""
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What is a node's own: its name, its identity key, and the folder of that with the key's name."""
+
+    name: PartyId
+    identity: Ed25519PrivateKey = field(repr=False)
+    path: Path
+
+
+class Correspondent:
+    """A node's side; made anew for each step.
+
+    Args:
+      terms: of the sum.
+      own: the node.
+      peers: public keys by name.
+    """
+
+    def __init__(self, terms: RelayedSum, own: Own, peers: Mapping[PartyId, bytes]) -> None:
+        self._terms, self._own, self._peers = terms, own, peers
+
+    def begin(self) -> tuple[SumPublicKey, bytes]:
+        """Return the node's key of the sum, and what to keep."""
+        secret = secrets.token_bytes(post.KEY_BYTES)
+        key = post.signed_key(secret, self._terms.context, self._own.name, self._own.identity)
+        return key, msgspec.msgpack.encode(_Kept(secret, {}, b"", "", {}))
+
+    def start(self, kept: bytes, delivery: Delivery, given: RingArray) -> tuple[Answer, bytes]:
+        """Return what the node's programs send first, and what to keep.
+
+        Args:
+          given: what the node puts in.
+
+        Raises:
+          AuthenticationError: a key that its owner did not sign for this sum.
+          RemoteProtocolError: a key of somebody who does not take part, or no key of a node that is needed.
+        """
+        terms, me, state = self._terms, self._own.name, msgspec.msgpack.decode(kept, type=_Kept)
+        if strange := delivery.keys.keys() - set(terms.nodes):
+            raise RemoteProtocolError(
+                f"expected keys of nodes in the sum from {SERVER}, got one of {min(strange)!r:.80}",
+                peer=SERVER,
+            )
+        if missing := [name for name in terms.needed if name not in delivery.keys]:
+            raise RemoteProtocolError(
+                f"expected a key of {missing[0]}, without whom there is no sum, from {SERVER}", peer=SERVER
+            )
+        # A node that is not needed writes to those that are, and to nobody else.
+        heard = terms.nodes if me in terms.needed else terms.needed
+        keys = {
+            name: post.check_key(delivery.keys[name], terms.context, name, self._peers[name])
+            for name in {*heard, me}
+            if name in delivery.keys
+        }
+        sealer, sent, programs = Sealer(state.secret, terms.context, keys), list[Letter](), {}
+        for party in terms.parties_at(me):
+            run: Stepwise[Any] = Stepwise(
+                terms.program(party, given, self._own), me=party, roster=terms.roster, session=terms.context
+            )
+            frames = run.step()
+            if run.done:
+                run.result()  # a program that failed puts nothing in
+            else:
+                programs[party] = run.state()
+            sent += self._sealed(sealer, keys, party, frames)
+        after = _Kept(state.secret, keys, given.tobytes(), given.dtype.str, programs)
+        return Answer(post.pack(sent), not programs, ""), msgspec.msgpack.encode(after)
+
+    def go_on(self, kept: bytes, delivery: Delivery) -> tuple[Answer, bytes]:
+        """Return what the node's programs answer, and what to keep.
+
+        Raises:
+          AuthenticationError: a letter that does not open.
+          RemoteProtocolError: a letter to somebody who is not here, or of somebody who is not in the sum.
+        """
+        terms, state = self._terms, msgspec.msgpack.decode(kept, type=_Kept)
+        sealer, given = (
+            Sealer(state.secret, terms.context, state.keys),
+            np.frombuffer(state.given, state.dtype),
+        )
+        inboxes = self._opened(sealer, delivery)
+        sent, programs, failure = list[Letter](), {}, ""
+        for party, stored in state.programs.items():
+            run: Stepwise[Any] = Stepwise.restore(terms.program(party, given, self._own), stored)
+            frames = run.step(inboxes[party])
+            if delivery.is_late and run.waiting_for and terms.borne.issuperset(run.waiting_for):
+                frames += run.expire()
+            sent += self._sealed(sealer, state.keys, party, frames)
+            if not run.done:
+                programs[party] = run.state()
+                continue
+            try:
+                run.result()
+            except SecaggError as error:
+                # What the program sent before it failed may tell the server who is to blame.
+                failure = error.for_peers()
+        after = msgspec.structs.replace(state, programs=programs)
+        return Answer(post.pack(sent), not programs, failure), msgspec.msgpack.encode(after)
+
+    def _opened(self, sealer: Sealer, delivery: Delivery) -> dict[PartyId, list[tuple[PartyId, bytes]]]:
+        terms, here = self._terms, self._terms.parties_at(self._own.name)
+        inboxes: dict[PartyId, list[tuple[PartyId, bytes]]] = {party: [] for party in here}
+        for sender, receiver, body in post.unpack(delivery.mail, peer=SERVER):
+            if receiver not in here or sender not in terms.roster or sender == receiver:
+                raise RemoteProtocolError(
+                    f"expected letters of parties of the sum to {self._own.name} from {SERVER}, got one of "
+                    f"{sender!r:.80} to {receiver!r:.80}",
+                    peer=SERVER,
+                )
+            at, frame = terms.node_of(sender), body
+            if at != SERVER:
+                frame = sealer.open(body, sender=sender, receiver=receiver, at=at)
+            inboxes[receiver].append((sender, frame))
+        return inboxes
+
+    def _sealed(
+        self,
+        sealer: Sealer,
+        keys: Mapping[PartyId, bytes],
+        party: PartyId,
+        frames: Sequence[tuple[PartyId, bytes]],
+    ) -> list[Letter]:
+        letters = []
+        for receiver, frame in frames:
+            at = self._terms.node_of(receiver)
+            if at == SERVER:
+                letters.append(Letter((party, receiver, frame)))
+            elif at in keys:  # else it left before it made a key, and nothing reaches it
+                sealed = sealer.seal(frame, sender=party, receiver=receiver, at=at)
+                letters.append(Letter((party, receiver, sealed)))
+        return letters
+
+
+class Carrier:
+    """The server's side: it carries letters, and runs its own program.
+
+    Args:
+      terms: of the sum.
+      peers: public keys by name.
+    """
+
+    def __init__(self, terms: RelayedSum, peers: Mapping[PartyId, bytes]) -> None:
+        self._terms, self._peers = terms, peers
+        self._run: Stepwise[Any] = Stepwise(
+            terms.program(SERVER, None, None), me=SERVER, roster=terms.roster, session=terms.context
+        )
+        self._keys: dict[PartyId, SumPublicKey] = {}
+        self._letters: dict[PartyId, list[Letter]] = {}
+        self._inbox: list[tuple[PartyId, bytes]] = []
+        self._asked: set[PartyId] = set()
+        self._going: set[PartyId] = set()  # nodes whose programs have not ended
+        self._failures: dict[PartyId, str] = {}
+        self._steps = self._stalls = 0
+
+    def take_key(self, node: PartyId, message: SumPublicKey) -> None:
+        """Take a node's key of the sum; raises as `letters.check_key`."""
+        post.check_key(message, self._terms.context, node, self._peers[node])
+        self._keys[node] = message
+
+    def deliveries(self) -> dict[PartyId, Delivery]:
+        """Return what goes to whom in the next step; nothing when the sum is there.
+
+        Raises:
+          TooFewPartiesError: a node is missing without which nothing is opened, or too few others are there.
+          SecaggError: as the server's program.
+        """
+        self._check_needed()
+        self._steps += 1
+        if self._steps == 1:
+            self._going, self._asked = set(self._keys), set(self._keys)
+            self._post(self._run.step())
+            return {node: Delivery(self._keys, post.pack([]), False) for node in self._keys}
+        inbox, self._inbox = self._inbox, []
+        self._post(self._run.step(inbox))
+        late = False
+        if not self._run.done and not self._waiting_letters():
+            self._stalls, late = self._stalls + 1, True
+            if set(self._terms.nodes).issuperset(self._run.waiting_for):  # uploads that do not come any more
+                self._post(self._run.expire())
+        if self._run.done:
+            self._run.result()
+            return {}
+        if self._stalls > _MOST_STALLS or self._steps > _MOST_STEPS:
+            raise TooFewPartiesError(
+                "the nodes that compute the sum do not go on"
+                + "".join(f"; {node}: {why!r:.300}" for node, why in self._failures.items())
+                + "; nothing was opened"
+            )
+        letters = self._waiting_letters()
+        self._letters = {}
+        self._asked = self._going & (set(self._terms.needed) if late else set()) | letters.keys()
+        return {node: Delivery({}, post.pack(letters.get(node, [])), late) for node in self._asked}
+
+    def take_answer(self, node: PartyId, message: Answer) -> None:
+        """Take what a node's programs answer.
+
+        Raises:
+          RemoteProtocolError: letters in others' names, or to nobody.
+        """
+        terms, letters = self._terms, post.unpack(message.mail, peer=node)
+        here = terms.parties_at(node)
+        for sender, receiver, _ in letters:
+            if sender not in here or receiver not in terms.roster or sender == receiver:
+                raise RemoteProtocolError(
+                    f"expected letters of {node}'s own to parties of the sum, got one of {sender!r:.80} to {receiver!r:.80}",
+                    peer=node,
+                )
+        for letter in letters:
+            sender, receiver, body = letter
+            if (at := terms.node_of(receiver)) == SERVER:
+                self._inbox.append((sender, body))
+            else:
+                self._letters.setdefault(at, []).append(letter)
+        self._asked.discard(node)
+        if message.done:
+            self._going.discard(node)
+        if message.failure:
+            self._failures[node] = message.failure
+
+    def finish(self) -> SumResult:
+        """Return the sum; raises as `deliveries`."""
+        return self._terms.total(self._run.result())
+
+    def _check_needed(self) -> None:
+        """Count who did not answer as lost, and end the sum if it is of no use without them."""
+        self._going -= self._asked
+        there = self._keys if not self._steps else self._keys.keys() - self._asked
+        self._keys = {node: key for node, key in self._keys.items() if node in there}
+        if gone := [node for node in self._terms.needed if node not in self._keys]:
+            raise TooFewPartiesError(
+                f"{', '.join(gone)}, without whom the sum cannot be computed, left it; nothing was opened"
+            )
+
+    def _post(self, frames: Sequence[tuple[PartyId, bytes]]) -> None:
+        for receiver, frame in frames:
+            letter = Letter((SERVER, receiver, frame))
+            self._letters.setdefault(self._terms.node_of(receiver), []).append(letter)
+
+    def _waiting_letters(self) -> dict[PartyId, list[Letter]]:
+        """Return letters to nodes that still read some."""
+        return {node: letters for node, letters in self._letters.items() if node in self._going}
