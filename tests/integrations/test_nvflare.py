@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from secagg.federated import make_identities
+from secagg.federated.replies import digest_of
+from secagg.signing import digest
 
 PYTHON = os.environ.get("SECAGG_NVFLARE_PYTHON", "")
 SIDE = Path(__file__).parent / "nvflare_side"
@@ -122,6 +124,34 @@ def test_weights_and_differences_come_back_as_what_they_are(
     found = by_hand[case]
     assert (found["kind"], found["contributors"]) == (kind, SITES)
     assert found["means"]["w"] == pytest.approx(mean, abs=2e-6)
+
+
+def test_sites_check_updates_against_a_bound_by_letters_through_auxiliary_messages(
+    by_hand: dict[str, Any],
+) -> None:
+    found = by_hand["bounded"]
+    assert (found["contributors"], found["failure"]) == (SITES, "")
+    assert found["means"]["w"] == pytest.approx([2, 3, 4, 5], abs=2e-6)
+
+
+def test_an_answer_to_another_step_is_none_and_errors_name_step_and_site(by_hand: dict[str, Any]) -> None:
+    another, failed, silent, empty = (text for text, _ in by_hand["replies"])
+    assert another == "expected an answer to keys from site-1, got 'input'"
+    assert failed.startswith("failed at keys: ")
+    assert "no key" in failed
+    assert silent == "did not answer to keys"
+    assert empty == "expected a message of a protected sum from site-1, got another"
+    assert {peer for _, peer in by_hand["replies"]} == {"site-1"}
+
+
+def test_run_numbers_and_digests_of_tasks_are_what_every_release_makes_of_them(
+    by_hand: dict[str, Any],
+) -> None:
+    label = "secagg.integrations.nvflare"
+    assert by_hand["run"] == int.from_bytes(digest(f"{label}/run", [b"job"])[:8], "big") >> 1
+    said = [b"WEIGHTS", b"train", b"2", b"3"]
+    expected = digest_of(f"{label}/task", {"w": np.arange(4, dtype=np.float32)}, said)
+    assert by_hand["digest"] == expected.hex()
 
 
 @pytest.mark.parametrize("case", ["another model", "another round"])

@@ -158,6 +158,8 @@ def test_a_malicious_aggregator_gives_nobody_local_tensors(by_hand: dict[str, An
 
 def test_tasks_without_protection_and_tensors_that_are_no_frames_are_refused(by_hand: dict[str, Any]) -> None:
     assert "without protection" in by_hand["another task"]
+    for case in ("bounded", "bounded at the aggregator"):
+        assert "would be a round of OpenFL's" in by_hand[case]
     assert by_hand["bytes"] is True
     assert all(by_hand["strange"])
     assert len(by_hand["strange"]) == 5

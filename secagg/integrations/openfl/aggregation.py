@@ -15,7 +15,7 @@ from secagg import wire
 from secagg.errors import RemoteProtocolError, WireError
 from secagg.federated.messages import TASK
 from secagg.federated.round import SumReport
-from secagg.federated.settings import encoding_from, protection_from
+from secagg.federated.settings import encoding_from
 from secagg.federated.sum_server import Steps, SumServer
 from secagg.federated.terms import TRAIN, Protection
 from secagg.federated.weighted import Encoding
@@ -51,7 +51,11 @@ class SecureSum(AggregationFunction):  # a singleton, as all of OpenFL's are
     ) -> None:
         super().__init__()
         self._server = SumServer(
-            peers, protection_from(protection), encoding_from(encoding), max_numbers=max_numbers, log=_log
+            peers,
+            messages.protection_in(protection),
+            encoding_from(encoding),
+            max_numbers=max_numbers,
+            log=_log,
         )
         self._run = secrets.randbits(62)
         self._steps: Steps | None = None

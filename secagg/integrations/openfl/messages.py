@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg import wire
-from secagg.errors import WireError
+from secagg.errors import UsageError, WireError
 from secagg.federated.replies import Arrays, digest_of, made_anew
+from secagg.federated.settings import protection_from
+from secagg.federated.terms import TRAIN, Protection
 from secagg.wire import Message
 
 FRAMES: Final = "secagg"  # the name of the tensor
@@ -33,6 +36,21 @@ class Bundle(Message, frozen=True):
         """Return the frame for a collaborator; None if there is none for it."""
         place = self.places.get(collaborator, self.places.get("", -1))
         return self.frames[place] if 0 <= place < len(self.frames) else None
+
+
+def protection_in(plan: Mapping[str, Any] | Protection | None) -> Protection:
+    """Return what a plan asks for.
+
+    Raises:
+      UsageError: settings that are none, or sums that take dozens of OpenFL's rounds.
+    """
+    found = protection_from(plan)
+    if found.relays(TRAIN):
+        raise UsageError(
+            "bounded and shared_key take some twenty exchanges a sum, and each would be a round of OpenFL's; leave them "
+            "out, or take encryption"
+        )
+    return found
 
 
 def bundle(step: str, run: int, frames: dict[str, bytes]) -> Bundle:

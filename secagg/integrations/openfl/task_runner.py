@@ -14,7 +14,6 @@ from secagg.federated.keeper import Keeper
 from secagg.federated.messages import DECRYPT, TASK, UNMASK
 from secagg.federated.node import OwnNode
 from secagg.federated.replies import whole_weight
-from secagg.federated.settings import protection_from
 from secagg.federated.terms import TRAIN, Protection
 from secagg.integrations.openfl import messages
 
@@ -54,7 +53,7 @@ class SecureTaskRunner:
         protection: Mapping[str, Any] | Protection | None = None,
         **more: Any,
     ) -> None:
-        self._insists = protection_from(protection)
+        self._insists = messages.protection_in(protection)
         self._identity, self._peers = identity, peers
         self._keeper: Keeper | None = None
         self._working = False  # whether the runner's own task runs

@@ -18,12 +18,14 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 from nvflare.private.fed.app.fl_conf import create_privacy_manager
 
+from secagg.errors import RemoteProtocolError
 from secagg.integrations.nvflare import SecureAggregator, SecureFilter, messages
 
 KEYS = sys.argv[1]
 SITES = [f"site-{i}" for i in range(1, 6)]
 MODEL = {"w": np.arange(4, dtype=np.float32)}
 ACTIVE = {"max_corrupt": 0.2, "max_dropout": 0.2, "threat_model": "malicious"}
+BOUNDED = {**ACTIVE, "bounded": {"computing": SITES[:3], "norm": 10.0}}
 
 
 class Engine:
@@ -76,6 +78,14 @@ def blocked(action):
         action()
     except ContentBlockedException as error:
         return str(error)
+    return None
+
+
+def refused_reply(reply):
+    try:
+        messages.open_reply(reply, "keys", "site-1")
+    except RemoteProtocolError as error:
+        return [str(error), error.peer]
     return None
 
 
@@ -157,6 +167,7 @@ def main():
     found = {
         "plain": played(),
         "differences": played(kind=DataKind.WEIGHT_DIFF),
+        "bounded": played(protection=BOUNDED),
         "another model": played(tamper=other_model),
         "another round": played(tamper=other_round),
         "no terms": blocked(lambda: site.asked(task_of(MODEL))),
@@ -183,6 +194,18 @@ def main():
     found["afterwards"] = engine.handlers["site-1"](
         topic="secagg", request=messages.pack("keys", b""), fl_ctx=None
     )["reason"]
+    found["replies"] = [
+        refused_reply(reply)
+        for reply in (
+            messages.pack("input", b"x"),
+            messages.refusal("no key"),
+            None,
+            make_reply(ReturnCode.OK),
+        )
+    ]
+    found["run"] = messages.run_number("job")
+    said = messages.rounds_said("train", task_of(MODEL, 2))
+    found["digest"] = messages.task_digest(MODEL, DataKind.WEIGHTS, said).hex()
     found["page"] = site_filters(sys.argv[2])
     sys.stdout.write(json.dumps(found))
 

@@ -168,6 +168,12 @@ def main():
         "another task": refused(
             lambda: runner("col1").get_required_tensorkeys_for_function("train_task"), UsageError
         ),
+        "bounded": refused(
+            lambda: runner("col1", {"bounded": {"computing": NAMES[:3], "norm": 1.0}}), UsageError
+        ),
+        "bounded at the aggregator": refused(
+            lambda: summing({"shared_key": {"key_holders": NAMES[:2]}}), UsageError
+        ),
         "bytes": all(m.from_tensor(m.to_tensor(one), peer="x") == one for one in data),
         "strange": [
             refused(lambda t=t: m.read_bundle(t, peer="x"), WireError)
