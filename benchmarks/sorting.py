@@ -2,19 +2,21 @@
 
     python -m benchmarks.sorting                        1k, 100k and 1M rows, three and four parties, over TLS
     python -m benchmarks.sorting --rows 4000000 --bits 64 --parties 3
+    python -m benchmarks.sorting --rows 20000000 --bits 32 --parties 3 --memory 4 --repeat 1
     python -m benchmarks.sorting --rows 100000 --spu-python VENV/bin/python
     python -m benchmarks.sorting --table                what each way to sort is declared to cost, without running
     python -m benchmarks.sorting --simulate lan         all parties in one process, on a network with a virtual clock
 
 Each party is a process of its own. The time runs from when all are connected and hold their shares until the last holds the
 sorted ones. The banks' job with as many rows runs in turn with it, and so does SPU's sort (ABY3) of keys without payload.
-Results are opened afterwards and compared with numpy's.
+Results are opened afterwards and compared with numpy's. `--memory` bounds the address space of every party's process.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
+import resource
 import subprocess
 import time
 from pathlib import Path
@@ -41,13 +43,26 @@ GOAL, GOAL_OF_FOUR = 2.5, 4  # times the banks' job, and times three parties, at
 
 
 class Run(NamedTuple):
-    """What one party measured: machine clock, processor seconds, bytes and rounds."""
+    """What one party measured: machine clock, processor seconds, bytes, rounds, and the most memory that it had had."""
 
     begun: float
     ended: float
     busy: float
     payload_bytes: int
     rounds: int
+    peak_bytes: int
+
+
+def made_up(rows: int, bits: int) -> list[np.ndarray[Any, np.dtype[np.uint64]]]:
+    """Return keys and payload."""
+    rng = np.random.default_rng(rows + bits)
+    return [rng.integers(0, 1 << width, rows, np.uint64, endpoint=False) for width in (bits, PAYLOAD_BITS)]
+
+
+def in_order(rows: int, bits: int) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    """Return the payload in the order of the keys, by numpy."""
+    key, payload = made_up(rows, bits)
+    return payload[np.argsort(key, kind="stable")]
 
 
 async def party_program(
@@ -56,14 +71,8 @@ async def party_program(
     """Sort made-up rows several times, and raise if they are not in order."""
     computing = NAMES[:parties]
     engine = await engines.set_up(party, computing)
-    rng = np.random.default_rng(rows + bits)
-    key = rng.integers(0, 1 << bits, rows, np.uint64, endpoint=False)
-    payload = rng.integers(0, 1 << PAYLOAD_BITS, rows, np.uint64, endpoint=False)
-    mine = party.me == computing[0]
-    keys, payloads = [
-        await engine.input(XOR, computing[0], (rows,), values if mine else None) for values in (key, payload)
-    ]
-    expected = payload[np.argsort(key, kind="stable")]
+    own = made_up(rows, bits) if party.me == computing[0] else [None, None]
+    keys, payloads = [await engine.input(XOR, computing[0], (rows,), own.pop(0)) for _ in range(2)]
     fence = engine.public(XOR, np.zeros(1, np.uint64))
     runs = []
     for _ in range(repeat):
@@ -73,9 +82,10 @@ async def party_program(
         (moved,) = await sort([Key(keys, bits=bits)], [payloads], method=method)
         ended, busy = time.monotonic(), time.process_time() - busy
         sent = party.ledger.total().sent.payload_bytes - sent
-        runs.append(Run(begun, ended, busy, sent, party.ledger.depth - depth))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        runs.append(Run(begun, ended, busy, sent, party.ledger.depth - depth, peak))
         opened = await engine.open(moved)
-        if opened is None or not np.array_equal(opened, expected):
+        if opened is None or not np.array_equal(opened, in_order(rows, bits)):
             raise SystemExit(f"{rows} rows of {bits} bits are not sorted")
     return runs
 
@@ -96,7 +106,7 @@ def measure(rows: int, bits: int, options: argparse.Namespace, parties: int, ban
     else:
         processes = run_parties(programs, tls=not options.plain)
         results = {name: result[0] for name, result in processes.items()}
-        peak = max(result[3] for result in processes.values())
+        peak = max(run.peak_bytes for runs in results.values() for run in runs)
         walls = [
             max(runs[i].ended for runs in results.values()) - max(runs[i].begun for runs in results.values())
             for i in range(options.repeat)
@@ -112,7 +122,8 @@ def measure(rows: int, bits: int, options: argparse.Namespace, parties: int, ban
         f"          {max(run.payload_bytes for run in best) / 1e6:.1f} MB sent a party (declared "
         f"{max(declared.payload_bytes.values()) / 1e6:.1f}), {max(run.rounds for run in best)} rounds (declared "
         f"{declared.rounds}), {max(run.busy for run in best):.3f} processor seconds"
-        + (f" a process, peak {peak / 1e6:.0f} MB" if peak else ""),
+        + (f" a process, peak {peak / 1e6:.0f} MB" if peak else "")
+        + ", equal to numpy's",
         flush=True,
     )
 
@@ -167,6 +178,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--simulate", choices=["lan", "wan"], help="in one process, on a network with a virtual clock"
     )
+    parser.add_argument(
+        "--memory", type=int, help="GiB of address space of every party's process; without the banks' job"
+    )
     parser.add_argument("--without-banks", action="store_true", help="do not run the banks' job")
     parser.add_argument(
         "--spu-python", help="a Python that has SPU: sorts as many keys there; see benchmarks/peers"
@@ -179,6 +193,12 @@ def main(argv: list[str] | None = None) -> None:
     print_table(options.rows)
     if options.table:
         return
+    if options.memory is not None:
+        options.without_banks = True
+        # All processes of parties inherit it.
+        resource.setrlimit(
+            resource.RLIMIT_AS, (options.memory << 30, resource.getrlimit(resource.RLIMIT_AS)[1])
+        )
     for rows in options.rows:
         bank_s = None
         if not (options.without_banks or options.simulate):

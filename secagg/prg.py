@@ -229,10 +229,10 @@ class Stream:
         """
         if rows < 0 or not 0 <= n <= 1 << 31:
             raise UsageError(f"permutations take rows >= 0 and n in 0..2**31, not {rows} and {n}")
-        out = np.empty((rows, n), np.int64)
         if n == 0:
-            return out
-        todo = np.arange(rows)
+            return np.empty((rows, n), np.int64)
+        out, distinct = _sort_order(self.words((rows, n)))
+        todo = np.flatnonzero(~distinct)
         while todo.size:
             order, distinct = _sort_order(self.words((todo.size, n)))
             out[todo[distinct]] = order[distinct]

@@ -1,7 +1,7 @@
 """Opened comparisons of rows, many in one go.
 
-Both rows of each pair are gathered, cut into bit planes and compared (`bits.less_than`). One bit a pair is opened, all pairs
-in one opening. Who compares what has to be public, and the outcome has to be simulatable: see `quicksort`.
+Both rows of each pair are gathered, cut into bit planes and compared (`bits.less_than`). One bit a pair is opened, up to
+`PAIRS` of them in one opening. Who compares what has to be public, and the outcome has to be simulatable: see `quicksort`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ Verdicts: TypeAlias = NDArray[np.bool_]
 
 # Rows gathered and cut at a time: fewer make each pass of a transposition too short to pay for its call.
 _CHUNK: Final = 1 << 18
+# Pairs compared at a time. Their planes take some 60 bytes a pair for numbers of 64 bits, and rounds no time beside them.
+PAIRS: Final = 1 << 22
 
 
 class Comparisons:
@@ -41,8 +43,13 @@ class Comparisons:
         Args:
           left, right: rows of the table, shape (pairs,).
         """
-        if not left.size:
-            return np.empty(0, np.bool_)
+        verdicts = np.empty(left.size, np.bool_)
+        for start in range(0, left.size, PAIRS):
+            here = slice(start, start + PAIRS)
+            verdicts[here] = await self._less(left[here], right[here])
+        return verdicts
+
+    async def _less(self, left: Rows, right: Rows) -> Verdicts:
         both = self._columns.each(lambda part: _planes(part, self._bits, right, left))
         return await _opened(both[1], both[0], left.size)
 
@@ -70,9 +77,12 @@ async def _opened(apart: Shares, right: Shares, pairs: int) -> Verdicts:
 
 def less_cost(costs: Costs, pairs: int, bits: int) -> Cost:
     """Return the cost of opened comparisons of so many pairs of numbers."""
-    words = -(-pairs // LANES)
-    rounds = [costs.conjunction(words * ands) for ands in ands_by_round(bits)]
-    return rounds[0].then(*rounds[1:], costs.open(8 * words, range(costs.computing)))
+    operations = []
+    for begin in range(0, max(pairs, 1), PAIRS):
+        words = -(-min(PAIRS, pairs - begin) // LANES)
+        operations += [costs.conjunction(words * ands) for ands in ands_by_round(bits)]
+        operations.append(costs.open(8 * words, range(costs.computing)))
+    return operations[0].then(*operations[1:])
 
 
 def ands_by_round(bits: int) -> list[int]:

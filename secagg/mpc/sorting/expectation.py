@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg.mpc.sorting import quicksort
 from secagg.mpc.sorting.quicksort import SMALL, few_pairs, prefixes
 
 _ENDS: Final = 30  # of a geometric distribution's means: more rows have probability e**-30
@@ -41,17 +42,23 @@ def _stage(size: int, done: int, part: float, *, whole: bool) -> list[float]:
         parts[size] = 1
         return _by_pivots(parts, few)
     levels: list[float] = []
-    for k in range((done + 1).bit_length() - 1):
+    splits = (done + 1).bit_length() - 1
+    begins = range(0, others, quicksort.STRETCH)
+    if whole:
+        levels = [float(min(quicksort.STRETCH, others - begin)) for begin in begins for _ in range(splits)]
+    for k in range(0 if whole else splits):
         reached = math.ceil(part * 2**k)  # of 2**k parts
         rows, in_order = others / 2**k, (done + 1) / 2**k - 1
         pairs = reached * rows * (2 * in_order + rows - 1) / 2
-        if not whole and pairs <= few:
+        if pairs <= few:
             return [*levels, pairs]
         levels.append(reached * rows)
     mean = others / (done + 1)
     sizes = np.arange(min(size, math.ceil(_ENDS * (mean + 1))) + 1)
     geometric = np.power(mean / (1 + mean), sizes, dtype=np.float64) / (1 + mean)
-    return levels + _by_pivots(geometric * math.ceil(part * (done + 1)), few)
+    stretches = len(begins) if whole else 1
+    parts = geometric * (math.ceil(part * (done + 1)) / stretches)
+    return levels + _by_pivots(parts, few // stretches) * stretches
 
 
 def _by_pivots(parts: NDArray[np.float64], few: int) -> list[float]:

@@ -14,11 +14,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 
-import numpy as np
-
 from secagg.cost.operation import Cost
 from secagg.errors import ShapeError, UsageError
-from secagg.mpc.primitives import Costs, Shares
+from secagg.mpc.primitives import Costs, Shares, concatenate
 from secagg.mpc.sorting import quicksort, radix
 from secagg.mpc.sorting.comparisons import Comparisons, less_cost
 from secagg.mpc.sorting.expectation import comparisons
@@ -68,10 +66,14 @@ async def sort(
     table = await make_table(engine, keys)
     if method is Method.RADIX:
         return [column[:first] for column in await place(await radix.ranks(table), *columns)]
-    shuffled = await shuffle_rows(engine, [table.columns.each(np.transpose), *columns])
-    by_column = shuffled[0].each(lambda part: np.ascontiguousarray(part.T))
-    order = await quicksort.rows_in_order(Comparisons(by_column, table.bits), n, first)
-    return [column.each(lambda part: part.take(order, axis=0)) for column in shuffled[1:]]
+    bits, words = table.bits, len(table.columns)
+    shuffled = await shuffle_rows(engine, [*(table.columns[c] for c in range(words)), *columns])
+    del table  # of tables that hardly fit into memory
+    numbers = concatenate([column.reshape(1, n) for column in shuffled[:words]])
+    del shuffled[:words]
+    order = await quicksort.rows_in_order(Comparisons(numbers, bits), n, first)
+    del numbers
+    return [column.each(lambda part: part.take(order, axis=0)) for column in shuffled]
 
 
 def cheapest(
@@ -121,5 +123,8 @@ def sort_cost(
         )
     bits = place_bits(n) + sum(key_bits)
     shuffled = costs.shuffle(8 * n * -(-bits // 64), *column_bytes)
-    levels = [less_cost(costs, pairs, bits) for pairs in comparisons(n, first)]
-    return total.then(shuffled, *levels)
+    levels = comparisons(n, first)
+    cost_of = {
+        pairs: less_cost(costs, pairs, bits) for pairs in set(levels)
+    }  # of many stretches of rows, few differ
+    return total.then(shuffled, *(cost_of[pairs] for pairs in levels))

@@ -11,7 +11,11 @@ Quicksort with pivots from a sorted sample, as in samplesort [FM70]:
 3. Parts without sorted rows take their first row as pivot.
 4. Parts of up to 3 rows compare all pairs. So do all parts once these are few comparisons.
 
-All comparisons of a level are one opening. Parts without a row that is asked for are left as they are.
+All comparisons of a level are one opening; more than `comparisons.PAIRS` are several. Parts without a row that is asked for
+are left as they are.
+
+Memory: step 2 takes `STRETCH` of the other rows at a time through all its levels. Steps 3 and 4 take as many parts at a time
+as have so many rows. So what a level needs does not grow with the table.
 
 Cost for n rows: about n log2(n) comparisons, in about 2.2 log2(n) levels. Both are random; see `expectation`.
 Every level takes at least one row out of each part, so that n (n - 1) / 2 comparisons are never passed.
@@ -19,6 +23,8 @@ Every level takes at least one row out of each part, so that n (n - 1) / 2 compa
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -32,6 +38,7 @@ _LEAST_PREFIX: Final = 63
 SMALL: Final = 3  # three rows take 3 comparisons by all pairs and 2 2/3 by pivots, and a level more
 _FEW: Final = 1 << 15  # comparisons that take about as long as a round
 _TAIL: Final = 8  # rows for each comparison that is spent to end sooner
+STRETCH: Final = 1 << 21  # rows that go through levels together; they take some 200 bytes each meanwhile
 
 
 class Parts(NamedTuple):
@@ -101,10 +108,19 @@ async def _sort_prefix(compare: Comparisons, order: Rows, size: int, done: int, 
     """Sort `order[:size]` in place, of which `order[:done]` is sorted, as far as the first `wanted`."""
     few = few_pairs(size)
     if done > 1 and wanted == size:
-        parts = await _among_sorted(compare, order, size, done)
+        together = await _among_sorted(compare, order, size, done)
+        stretches = list(_stretches(together))
+        del together
+        few //= len(stretches)
     else:
         start, in_order, others = (np.array([number]) for number in (0, done, size - done))
-        parts = Parts(start, in_order, others, order[:done].copy(), order[done:size].copy())
+        stretches = [Parts(start, in_order, others, order[:done].copy(), order[done:size].copy())]
+    while stretches:
+        await _sort_parts(compare, order, stretches.pop(0), wanted, few)
+
+
+async def _sort_parts(compare: Comparisons, order: Rows, parts: Parts, wanted: int, few: int) -> None:
+    """Sort parts, and write them into the order, as far as the first `wanted` of all rows."""
     while (parts := _unsettled(order, parts, wanted)).start.size:
         by_pairs = parts.sorted + parts.others <= SMALL
         if parts.pairs().sum() <= few:
@@ -126,17 +142,34 @@ async def _among_sorted(compare: Comparisons, order: Rows, size: int, done: int)
     Other rows stay where they are until all levels are done, so that they are cut into bit planes once.
     """
     pivots, others = order[:done].copy(), order[done:size].copy()
-    planes = compare.cut(others)
     among = np.zeros(others.size, np.int64)  # so many pivots are known to be less
-    step = (done + 1) // 2
-    while step:
-        among += step * (await compare.greater(planes, pivots[among + (step - 1)]))
-        step //= 2
+    for begin in range(0, others.size, STRETCH):
+        planes, less = compare.cut(others[begin : begin + STRETCH]), among[begin : begin + STRETCH]
+        step = (done + 1) // 2
+        while step:
+            less += step * (await compare.greater(planes, pivots[less + (step - 1)]))
+            step //= 2
+        del planes
     held = np.bincount(among, minlength=done + 1)
     start = np.cumsum(held) - held + np.arange(done + 1)
     order[start[1:] - 1] = pivots
     nothing = np.zeros(done + 1, np.int64)
     return Parts(start, nothing, held, pivots[:0], others[_stable_order(among, done)])
+
+
+def _stretches(parts: Parts) -> Iterator[Parts]:
+    """Yield parts without sorted rows, as many at a time as have about `STRETCH` rows."""
+    ends = np.cumsum(parts.others)
+    cuts = np.searchsorted(ends, np.arange(STRETCH, parts.other_rows.size, STRETCH)).tolist()
+    for a, b in itertools.pairwise([0, *cuts, ends.size]):
+        rows = slice(ends[a - 1] if a else 0, ends[b - 1] if b else 0)
+        yield Parts(
+            parts.start[a:b],
+            parts.sorted[a:b],
+            parts.others[a:b],
+            parts.sorted_rows,
+            parts.other_rows[rows].copy(),
+        )
 
 
 def _stable_order(numbers: Rows, most: int) -> Rows:

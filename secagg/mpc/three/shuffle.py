@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from secagg.errors import RemoteProtocolError, ShapeError
 from secagg.mpc.groups import Array, Group, checked
@@ -28,6 +29,7 @@ from secagg.party import PartyId
 from secagg.wire import Message
 
 SHUFFLE_ROUNDS: Final = 3
+_ROWS: Final = 1 << 18  # permuted at a time: what is between input and output takes little memory
 
 
 class Permuted(Message, frozen=True):
@@ -50,15 +52,17 @@ async def shuffle(channel: Channel, arrays: Sequence[tuple[Group, Held]]) -> lis
     if len({shape[:2] for shape in shapes}) != 1 or min(map(len, shapes)) < 2:
         raise ShapeError(f"expected arrays of shape (buckets, rows, ...), got {shapes}")
     buckets, rows = shapes[0][:2]
+    groups = [group for group, _ in arrays]
     now = [held for _, held in arrays]
     for j in range(3):
         role = (channel.index - j) % 3
         if role == 2:
             # y_{j+2} comes from k_i and y_j from k_{i+1}, where i = j + 2
             own, following = channel.k_own[Purpose.SHUFFLE], channel.k_next[Purpose.SHUFFLE]
-            now = [
+            now.clear()
+            now += [
                 (group.draw(own, shape), group.draw(following, shape))
-                for (group, _), shape in zip(arrays, shapes, strict=True)
+                for group, shape in zip(groups, shapes, strict=True)
             ]
             await channel.idle()
             continue
@@ -66,19 +70,39 @@ async def shuffle(channel: Channel, arrays: Sequence[tuple[Group, Held]]) -> lis
         partner = channel.next if role == 0 else channel.previous
         order = pair[Purpose.SHUFFLE_ORDER].permutations(buckets, rows)
         masks, mine = [], []
-        for (group, _), (first, second) in zip(arrays, now, strict=True):
-            mask = group.draw(single[Purpose.SHUFFLE], first.shape)
-            moved = np.empty(first.shape, group.dtype)
-            for b in range(buckets):
-                known = group.add(first[b], second[b]) if role == 0 else second[b]
-                moved[b] = group.subtract(known.take(order[b], axis=0), mask[b])
-            masks.append(mask)
-            mine.append(moved)
+        for group in groups:
+            # An array is let go before the next one is moved: tables may fill half of the memory.
+            known = now.pop(0) if role == 0 else now.pop(0)[1:]
+            masks.append(group.draw(single[Purpose.SHUFFLE], known[0].shape))
+            mine.append(_moved(group, known, order, masks[-1]))
+            del known
+        del order
         theirs = await _exchanged(channel, mine, partner)
-        common = [group.add(a, b) for (group, _), a, b in zip(arrays, mine, theirs, strict=True)]
-        held = zip(masks, common, strict=True)
-        now = list(held) if role == 0 else [(b, a) for a, b in held]
+        for group, x, y in zip(groups, mine, theirs, strict=True):  # what was sent has left
+            _add_into(group, x, y)
+        held = list(zip(masks, mine, strict=True))
+        now += held if role == 0 else [(b, a) for a, b in held]
+        del theirs, held, masks, mine
     return now
+
+
+def _moved(group: Group, known: Sequence[Array], order: NDArray[np.int64], mask: Array) -> Array:
+    """Return the sum of one or two shares, its rows in another order in each bucket, less a mask."""
+    out = np.empty(mask.shape, group.dtype)
+    for b in range(len(mask)):
+        rows = np.ascontiguousarray(known[0][b] if len(known) == 1 else group.add(known[0][b], known[1][b]))
+        for start in range(0, len(rows), _ROWS):
+            here = slice(start, start + _ROWS)
+            out[b, here] = group.subtract(rows.take(order[b, here], axis=0), mask[b, here])
+    return out
+
+
+def _add_into(group: Group, x: Array, y: Array) -> None:
+    """Add y to x in place."""
+    into, more = x.reshape(-1), y.reshape(-1)  # views: both came from one piece of memory
+    for start in range(0, into.size, _ROWS):
+        here = slice(start, start + _ROWS)
+        into[here] = group.add(into[here], more[here])
 
 
 async def _exchanged(channel: Channel, mine: Sequence[Array], partner: PartyId) -> list[Array]:
