@@ -15,6 +15,7 @@ from secagg.mpc import engines
 from secagg.mpc.clear import ClearEngine
 from secagg.mpc.groups import XOR, XOR_BYTES
 from secagg.mpc.numbers import RingGroup
+from secagg.mpc.sorting import comparisons as opened_comparisons
 from secagg.mpc.sorting import methods, quicksort
 from secagg.mpc.sorting.comparisons import Comparisons
 from secagg.mpc.sorting.expectation import comparisons
@@ -213,10 +214,21 @@ def transcripts(keys, bits, method, first=None):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("few", "first"), [(1 << 15, None), (0, None), (0, 2)])
-def test_what_quicksort_opens_does_not_depend_on_the_keys(monkeypatch, few, first):
+@pytest.mark.parametrize(
+    ("few", "first", "stretch"),
+    [
+        (1 << 15, None, quicksort.STRETCH),
+        (0, None, quicksort.STRETCH),
+        (0, 2, quicksort.STRETCH),
+        (0, None, 1),
+    ],
+)
+def test_what_quicksort_opens_does_not_depend_on_the_keys(monkeypatch, few, first, stretch):
     """Over all orders of the shuffle, for keys that are alike and for others."""
     monkeypatch.setattr(quicksort, "few_pairs", lambda size: few)  # all pairs at once, or pivots
+    if stretch == 1:  # rows behind a sorted prefix, one after the other
+        monkeypatch.setattr(quicksort, "STRETCH", stretch)
+        monkeypatch.setattr(quicksort, "prefixes", lambda n: [3, n])
     alike, others = (transcripts(keys, 2, Method.QUICKSORT, first) for keys in ([0] * 5, [3, 0, 3, 1, 2]))
     assert len(alike) > 1
     assert others == alike
@@ -250,10 +262,18 @@ class Counting(Comparisons):
 
 
 @pytest.mark.parametrize(
-    ("n", "first", "rel"), [(100, None, 0), (1500, None, 0.05), (30_000, None, 0.02), (30_000, 20, 0.15)]
+    ("n", "first", "stretch", "rel"),
+    [
+        (100, None, quicksort.STRETCH, 0),
+        (1500, None, quicksort.STRETCH, 0.05),
+        (30_000, None, quicksort.STRETCH, 0.02),
+        (30_000, 20, quicksort.STRETCH, 0.15),
+        (30_000, None, 9000, 0.02),
+    ],
 )
 @pytest.mark.slow
-def test_comparisons_and_levels_are_about_as_many_as_expected(n, first, rel):
+def test_comparisons_and_levels_are_about_as_many_as_expected(monkeypatch, n, first, stretch, rel):
+    monkeypatch.setattr(quicksort, "STRETCH", stretch)
     rng = np.random.default_rng(7)
     runs = []
     for _ in range(5):
@@ -266,9 +286,9 @@ def test_comparisons_and_levels_are_about_as_many_as_expected(n, first, rel):
         assert np.array_equal(compare.ranks[order], np.arange(n if first is None else first))
         runs.append((sum(compare.levels), len(compare.levels)))
     made, levels = np.mean(runs, axis=0)
-    expected = comparisons(n, first)
+    expected = comparisons.__wrapped__(n, first)  # what is remembered is of another stretch
     assert made == pytest.approx(sum(expected), rel=rel)
-    assert levels == pytest.approx(len(expected), abs=3)
+    assert levels == pytest.approx(len(expected), abs=3 * -(-n // stretch))
 
 
 NAMES = ("ada", "bob", "cleo", "dora")
@@ -298,6 +318,10 @@ class Noting(Comparisons):
 def test_engines_sort_at_the_declared_cost(monkeypatch, parties, method):
     monkeypatch.setattr(quicksort, "few_pairs", lambda size: 20)
     monkeypatch.setattr(quicksort, "prefixes", lambda n: [7, n])
+    monkeypatch.setattr(quicksort, "STRETCH", 24)  # of 63 rows
+    monkeypatch.setattr(
+        opened_comparisons, "PAIRS", 64
+    )  # of three rows in a stretch all 3 pairs are compared
     monkeypatch.setattr(methods, "Comparisons", Noting)
     monkeypatch.setattr(Noting, "levels", {})
     n, names = 70, NAMES[:parties]
@@ -320,6 +344,7 @@ def test_engines_sort_at_the_declared_cost(monkeypatch, parties, method):
         levels, *others = Noting.levels.values()
         assert all(other == levels for other in others)
         assert len(levels) > 6
+        assert max(levels) > opened_comparisons.PAIRS  # some level is opened in pieces
         monkeypatch.setattr(methods, "comparisons", lambda n, first: levels)
     declared = sort_cost(costs, n, [bits], column_bytes, elements=[bits], method=method)
     for result in results:
