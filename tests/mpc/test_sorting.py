@@ -319,9 +319,7 @@ def test_engines_sort_at_the_declared_cost(monkeypatch, parties, method):
     monkeypatch.setattr(quicksort, "few_pairs", lambda size: 20)
     monkeypatch.setattr(quicksort, "prefixes", lambda n: [7, n])
     monkeypatch.setattr(quicksort, "STRETCH", 24)  # of 63 rows
-    monkeypatch.setattr(
-        opened_comparisons, "PAIRS", 64
-    )  # of three rows in a stretch all 3 pairs are compared
+    monkeypatch.setattr(opened_comparisons, "PAIRS", 24)
     monkeypatch.setattr(methods, "Comparisons", Noting)
     monkeypatch.setattr(Noting, "levels", {})
     n, names = 70, NAMES[:parties]
