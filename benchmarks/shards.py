@@ -32,7 +32,7 @@ import numpy as np  # noqa: E402
 
 from benchmarks import shard_worker  # noqa: E402  # after one_thread
 from benchmarks.fraud import make_query, make_tables  # noqa: E402
-from secagg.jobs.shards import LocalWorkers, Work, Workers, Workplace, find_in_shards  # noqa: E402
+from secagg.jobs.shards import LocalWorkers, Watch, Work, Workers, Workplace, find_in_shards  # noqa: E402
 from secagg.network.tcp import Timeouts  # noqa: E402
 from secagg.protocols.group_by import announce  # noqa: E402
 
@@ -123,13 +123,14 @@ async def bank(
         )
         begun = time.monotonic()
         announced = await announce(party, query, mine)
-        findings, done = await find_in_shards(party, query, announced, work)
+        watch = Watch()
+        findings = await find_in_shards(party, query, announced, work, watch)
         took = time.monotonic() - begun
     finally:
         end()
     if findings is None:
-        return took, 0, 0, done
-    return took, int(findings.flagged.sum()), int(findings.sums.sum()), done
+        return took, 0, 0, watch.done
+    return took, int(findings.flagged.sum()), int(findings.sums.sum()), watch.done
 
 
 def expected(rows: int) -> list[tuple[int, int]]:

@@ -87,6 +87,7 @@ class _Bars:
         self._tasks: dict[str, TaskID] = {}
 
     def __call__(self, progress: Progress) -> None:
+        _tell_news(self._bars.console, progress)
         name = progress.party
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(escape(printable(name)), total=1.0, phase="")
@@ -110,6 +111,7 @@ class _Lines:
         self._pause = _LINES_EVERY_S
 
     def __call__(self, progress: Progress) -> None:
+        _tell_news(self._console, progress)
         reached, now = progress.step, time.monotonic()
         self._speaker = self._speaker or progress.party
         if reached == 0 and progress.party != self._speaker:
@@ -122,6 +124,11 @@ class _Lines:
         self._reached, self._present, self._when = reached, progress.present, now
         sent = f", {size(progress.sent_bytes)} sent, {progress.share:.0%}" if progress.sent_bytes else ""
         say(self._console, f"{time.strftime('%H:%M:%S')} {progress.party}: {describe(progress)}{sent}")
+
+
+def _tell_news(console: Console, progress: Progress) -> None:
+    for news in progress.news:
+        say(console, f"{time.strftime('%H:%M:%S')} {progress.party}: {news}")
 
 
 def describe(progress: Progress) -> str:

@@ -318,11 +318,12 @@ def _tell(record: dict[str, Any], table_file: Path | None, record_file: Path) ->
         say(console, f"{name}: the result of the run that ended before it was written; record: {record_file}")
         return
     total = record["ledger"]["total"]
-    say(
-        console,
-        f"{name}: {size(total['sent']['frame_bytes'])} sent, {total['rounds']} rounds, "
-        f"{seconds(record['timings']['total_s'])}; record: {record_file}",
-    )
+    of_workers = [one["ledger"]["total"]["sent"]["frame_bytes"] for one in record.get("workers", [])]
+    sent, rounds = total["sent"]["frame_bytes"] + sum(of_workers), f"{total['rounds']} rounds"
+    if of_workers:
+        rounds = f"{size(sum(of_workers))} of it by workers in {len(of_workers)} sessions, {rounds} of the main session"
+    took = seconds(record["timings"]["total_s"])
+    say(console, f"{name}: {size(sent)} sent, {rounds}, {took}; record: {record_file}")
 
 
 def _left_out(screened: dict[str, Any]) -> Iterator[str]:

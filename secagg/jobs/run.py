@@ -26,7 +26,7 @@ from secagg.jobs.job import Address, Job
 from secagg.jobs.record import PartyResult, declared, described_job, record
 from secagg.jobs.results import check_result
 from secagg.jobs.resuming import Resuming
-from secagg.jobs.shards import IN_SHARDS, Workplace, find_in_shards, work_of
+from secagg.jobs.shards import IN_SHARDS, Watch, Workplace, find_in_shards, work_of
 from secagg.jobs.unable import Cause, telling_others
 from secagg.ledger import START_PHASE
 from secagg.network.identity import Identity
@@ -51,10 +51,11 @@ class Progress:
       phase: one of `phases`.
       step: its place among them, from 0.
       share: of the bytes that the declared cost expects this party to send, what it has sent; 0 to 1.
-      sent_bytes: whole frames.
+      sent_bytes: whole frames; of a run in shards also those of workers that are done.
       waiting_for: whose messages are missing; while parties meet, who is missing.
       present: while parties meet, who is there.
       left_s: while parties meet, how long this one still waits for the others.
+      news: what happened that people are to be told, such as a worker that was lost.
     """
 
     party: PartyId
@@ -65,6 +66,7 @@ class Progress:
     present: tuple[PartyId, ...] = ()
     left_s: float | None = None
     step: int = 0
+    news: tuple[str, ...] = ()
 
 
 def phases(job: Job, *, gated: bool = False) -> tuple[str, ...]:
@@ -113,7 +115,7 @@ class Part:
       stated: what the gates of all parties stated, once all have passed.
       party: of the network, once everybody is there.
       resumes: the first session of a run that goes on from a checkpoint, else None.
-      workers: what the record says of work on shards.
+      watch: what is known of work on shards.
       session, met: the session, and when it began on the monotonic clock.
 
     Raises:
@@ -164,7 +166,7 @@ class Part:
         self._read = read
         self._resuming = resuming
         self._workplace = workplace
-        self.workers: list[dict[str, Any]] = []
+        self.watch = Watch()
 
     def prepare(self, party: Party) -> None:
         """Read this party's data. The driver calls this before the program; otherwise the program does.
@@ -264,7 +266,7 @@ class Part:
         if not isinstance(pattern, GroupByPattern):
             raise UsageError(f"{pattern.name} is no query on groups, and cannot be divided into shards")
         query, work = pattern.query(job.parameters, job.terms), work_of(job, self._workplace)
-        findings, self.workers = await find_in_shards(party, query, agreed.state, work)
+        findings = await find_in_shards(party, query, agreed.state, work, self.watch)
         return pattern.told(agreed, findings)
 
     def run_at_hand(self) -> RunAtHand:
@@ -278,14 +280,16 @@ class Part:
 
     def progress(self, party: Party) -> Progress:
         """Return how far this party is."""
-        sent = sum(traffic.frame_bytes for traffic in party.ledger.sent_to.values())
+        sent = sum(traffic.frame_bytes for traffic in party.ledger.sent_to.values()) + self.watch.sent_bytes
+        news = tuple(self.watch.news)
+        self.watch.news.clear()
         expected = self.forecast.payload_bytes.get(self.me, 0) if self.forecast is not None else 0
         share = min(1.0, sent / expected) if expected else 0.0
         phase = party.ledger.phase
         if phase == START_PHASE:
             phase = CONNECT if self.forecast is None else self._phases[-1]
         step = self._phases.index(phase) if phase in self._phases else len(self._phases)
-        return Progress(self.me, phase, share, sent, party.waiting_for, step=step)
+        return Progress(self.me, phase, share, sent, party.waiting_for, step=step, news=news)
 
     @property
     def reached(self) -> str:
@@ -395,7 +399,7 @@ def run_job(
             error=error,
         )
         if job.shards > 1:
-            known["workers"] = part.workers
+            known["workers"] = part.watch.done
         if part.gates:
             known["gates"] = gating.recorded(part.stated)
             known["screened"] = {g.name: g.described() for g in part.gates if isinstance(g, Screen)}

@@ -92,6 +92,7 @@ class Cause(enum.StrEnum):
     DATA = "data"
     CHECKS = "checks"
     RESULTS = "results"
+    WORKER = "worker"
 
     @property
     def reason(self) -> str:
@@ -103,6 +104,7 @@ _CAUSES: Final = {
     Cause.DATA: "it cannot use its own input",
     Cause.CHECKS: "its own checks do not allow the run",
     Cause.RESULTS: "it has no place for its results",
+    Cause.WORKER: "its worker was lost",
 }
 
 

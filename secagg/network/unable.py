@@ -71,5 +71,7 @@ class _Telling(Visits):
         link.send([self._frame])
         # A connection that ends with something unread can take with it what the peer has not read.
         with contextlib.suppress(PeerVanishedError):
-            while True:
-                yield from next_frame(link)
+            while (yield from next_frame(link))[
+                0
+            ] is not FrameType.UNABLE:  # a peer that cannot either waits for nobody
+                pass

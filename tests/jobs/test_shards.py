@@ -33,7 +33,7 @@ from secagg.jobs.job import Job
 from secagg.jobs.job_file import parse_job
 from secagg.jobs.plain import decode, encode
 from secagg.jobs.run import Part
-from secagg.jobs.shards import LocalWorkers, Work, Workplace, attempts, find_in_shards, worker
+from secagg.jobs.shards import LocalWorkers, Watch, Work, Workplace, attempts, find_in_shards, worker
 from secagg.network.identity import Identity, certificate_pem, create_identity
 from secagg.network.tcp import Peer, Timeouts, run_party
 from secagg.protocols.group_by import Field, Layout, Query, Rows, announce, reference
@@ -113,7 +113,8 @@ def run(identities, ports, folder: Path, workers: dict[str, Any], program: Any =
 
         async def whole(party):
             announced = await announce(party, QUERY, TABLES[BANKS.index(name)])
-            return await find_in_shards(party, QUERY, announced, work)
+            watch = Watch()
+            return await find_in_shards(party, QUERY, announced, work, watch), watch
 
         try:
             return run_party(
@@ -164,11 +165,18 @@ def test_a_lost_worker_in_each_step_costs_its_shard_alone_and_the_findings_are_t
     found = run(identities, ports, tmp_path, workers)
     assert_equals_the_plaintext(found)
     assert sorted(lost) == ["compute-1-1", "compute-2-1", "open-2-1"]
-    tries = {(one["step"], one["shard"]): one["attempts"] for one in found["north"][1]}
+    watch = found["north"][1]
+    tries = {(one["step"], one["shard"]): one["attempts"] for one in watch.done}
     again = {("compute", 1), ("compute", 2), ("open", 2)}
     assert tries == {
         (step, k): 1 + ((step, k) in again) for step in ("compute", "open") for k in range(SHARDS)
     }
+    assert [re.sub(r" in the step.*shard (.),", r", shard \1,", news) for news in watch.news] == [
+        "the worker of south was lost, shard 1, which is done again (attempt 2 of 5)",
+        "the worker of west was lost, shard 2, which is done again (attempt 2 of 5)",
+        "the worker of south was lost, shard 2, which is done again (attempt 2 of 5)",
+    ]
+    assert watch.sent_bytes > 50_000
     for of_bank in workers.values():
         keys = [task["secret_key"] for task in of_bank.tasks]
         assert len(set(keys)) == len(keys)  # each attempt has a session of its own

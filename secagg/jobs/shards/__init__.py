@@ -1,8 +1,8 @@
 """Runs whose work is divided into shards, each computed by a worker of every party in a session of its own.
 
-`program` is what a party's main process runs. `attempts` has workers do a step, and again where one was lost. `worker` is
-what a worker does, and `workers` says how an organisation starts one. Which rows are in which shard, and why the number of
-a shard tells nothing, is in `secagg.protocols.group_by.shards`.
+`program` is what a party's main process runs. `attempts` has workers do a step, and again where one was lost. `gathering`
+waits for them. `worker` is what a worker does, and `workers` says how an organisation starts one. Which rows are in which
+shard, and why the number of a shard tells nothing, is in `secagg.protocols.group_by.shards`.
 
 Within an organisation a worker is trusted with what the main process gives it: pseudonyms and numbers of its rows, a key for
 one session, and a key for one file. It gets no identifier, no hash key, and not the organisation's own key.
@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 from secagg.faces import face
 
-__all__ = ["IN_SHARDS", "LocalWorkers", "Work", "Workers", "Workplace", "find_in_shards", "work_of"]
+__all__ = ["IN_SHARDS", "LocalWorkers", "Watch", "Work", "Workers", "Workplace", "find_in_shards", "work_of"]
 
 if TYPE_CHECKING:
-    from secagg.jobs.shards.attempts import Work, Workplace
+    from secagg.jobs.shards.attempts import Watch, Work, Workplace
     from secagg.jobs.shards.program import IN_SHARDS, find_in_shards, work_of
     from secagg.jobs.shards.workers import LocalWorkers, Workers
 else:  # a worker starts for each step of each shard, and needs none of what reads jobs
     __getattr__, __dir__ = face(
         "secagg.jobs.shards",
         {
-            "secagg.jobs.shards.attempts": "Work Workplace",
+            "secagg.jobs.shards.attempts": "Watch Work Workplace",
             "secagg.jobs.shards.program": "IN_SHARDS find_in_shards work_of",
             "secagg.jobs.shards.workers": "LocalWorkers Workers",
         },

@@ -40,6 +40,7 @@ from secagg.errors import PeerMissingError, RemoteProtocolError, UsageError
 from secagg.jobs.job import Address
 from secagg.jobs.plain import decode, encode
 from secagg.jobs.shards import worker
+from secagg.jobs.shards.gathering import gathered
 from secagg.jobs.shards.worker import Plain, raised, told_layout
 from secagg.jobs.shards.workers import Workers
 from secagg.network.identity import (
@@ -102,6 +103,24 @@ class Workplace:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """What is known of work on shards while it goes on.
+
+    Attributes:
+      done: what the record says of each step of each shard that is done: attempts, ledger, peak memory.
+      news: what the people who run it are to be told, oldest first; whoever tells them takes it out.
+    """
+
+    done: list[dict[str, Any]] = field(default_factory=list)
+    news: list[str] = field(default_factory=list)
+
+    @property
+    def sent_bytes(self) -> int:
+        """What this party's workers have sent, whole frames."""
+        return sum(int(one["ledger"]["total"]["sent"]["frame_bytes"]) for one in self.done)
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """Who works on the shards of a run; all but the first field are the same at all parties.
 
@@ -135,13 +154,16 @@ class Attempts:
     Args:
       party: in the main session.
       own: this party's rows in a shard.
-
-    Attributes:
-      done: what the record says of each step of each shard that is done: attempts, ledger, peak memory.
+      watch: what is told how far it is.
     """
 
     def __init__(
-        self, party: Party, work: Work, layout: Layout, own: Callable[[int], OwnRows | None]
+        self,
+        party: Party,
+        work: Work,
+        layout: Layout,
+        own: Callable[[int], OwnRows | None],
+        watch: Watch | None = None,
     ) -> None:
         if set(work.addresses) != set(party.roster):
             raise UsageError(
@@ -154,7 +176,7 @@ class Attempts:
         self._turn = 0
         self._kept: dict[int, str] = {}  # of each shard, the attempt whose shares are kept
         self._kept_at: dict[int, int] = {}  # and the place that it had: another's folder may not be the same
-        self.done: list[dict[str, Any]] = []
+        self._watch = Watch() if watch is None else watch
 
     async def step(self, step: str) -> list[Plain]:
         """Have all shards' workers do a step; return what came of each shard.
@@ -179,6 +201,7 @@ class Attempts:
                     self._note(step, shard, tried[shard], answer)
                 elif tried[shard] < MOST_ATTEMPTS:
                     left.append(shard)
+                    self._watch.news.append(_again(step, shard, tried[shard], those))
                 else:
                     raise self._lost_too_often(step, shard, those)
         return [results[shard] for shard in range(self._layout.shards)]
@@ -214,13 +237,14 @@ class Attempts:
             self._check(name, message.turn, len(message.certificates), len(turn))
             _check_certificates(name, message.certificates)
         await self._compare({name: message.certificates for name, message in told.items()}, "no worker began")
-        started = []
+        started, tasks = [], []
         for i, (place, shard) in enumerate(turn.items()):
             certificates = {name: told[name].certificates[i] for name in party.roster}
             told_address = work.addresses[party.me][place]
-            task = encode(self._task(step, place, shard, tried[shard] + 1, own[i], certificates))
-            started.append(work.here.workers.start(place, told_address, work.module, task))
-        found = [None if answer is None else decode(answer) for answer in work.here.workers.gather(started)]
+            tasks.append(self._task(step, place, shard, tried[shard] + 1, own[i], certificates))
+            started.append(work.here.workers.start(place, told_address, work.module, encode(tasks[-1])))
+        answers = gathered(work.here.workers, started, tasks)
+        found = [None if answer is None else decode(answer) for answer in answers]
         for answer, shard in zip(found, turn.values(), strict=True):
             if answer is not None and "error" in answer and not answer["lost"]:
                 raise raised(answer, f"{party.me}'s worker of shard {shard}")
@@ -307,16 +331,30 @@ class Attempts:
 
     def _note(self, step: str, shard: int, attempts: int, answer: Plain) -> None:
         about = {"step": step, "shard": shard, "attempts": attempts, "peak_bytes": answer["peak_bytes"]}
-        self.done.append({**about, "ledger": json.loads(answer["ledger"])})
+        self._watch.done.append({**about, "ledger": json.loads(answer["ledger"])})
 
     def _lost_too_often(self, step: str, shard: int, ended: Mapping[PartyId, int]) -> PeerMissingError:
-        losers = [name for name, how in ended.items() if how == _LOST]
+        losers = _losers(ended)
         whose = " and ".join(losers) or "nobody, by their own word"
         return PeerMissingError(
             f"the workers of shard {shard} were lost {MOST_ATTEMPTS} times in the step {step}; those of the last attempt by "
             f"{whose}; see that workers have enough memory and reach each other, and start the run anew",
             peer=losers[0] if losers else "",
         )
+
+
+def _losers(ended: Mapping[PartyId, int]) -> list[PartyId]:
+    return [name for name, how in ended.items() if how == _LOST]
+
+
+def _again(step: str, shard: int, attempts: int, ended: Mapping[PartyId, int]) -> str:
+    """Return in words whose worker was lost, and what comes of it."""
+    losers = _losers(ended)
+    were = (
+        f"workers of {' and '.join(losers)} were" if len(losers) > 1 else f"worker of {''.join(losers)} was"
+    )
+    what = f"the {were} lost" if losers else "the workers did not reach each other"
+    return f"{what} in the step {step} of shard {shard}, which is done again (attempt {attempts + 1} of {MOST_ATTEMPTS})"
 
 
 def _check_certificates(name: PartyId, certificates: Sequence[bytes]) -> None:
@@ -339,10 +377,10 @@ def _how(answer: Plain | None) -> int:
 
 @contextlib.contextmanager
 def attempts(
-    party: Party, work: Work, layout: Layout, own: Callable[[int], OwnRows | None]
+    party: Party, work: Work, layout: Layout, own: Callable[[int], OwnRows | None], watch: Watch | None = None
 ) -> Iterator[Attempts]:
     """Return what has workers do the steps of a run; in the end what they kept is deleted."""
-    made = Attempts(party, work, layout, own)
+    made = Attempts(party, work, layout, own, watch)
     try:
         yield made
     finally:

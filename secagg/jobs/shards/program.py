@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from secagg.jobs.job import Job
-from secagg.jobs.shards.attempts import Work, Workplace, attempts
+from secagg.jobs.shards.attempts import Watch, Work, Workplace, attempts
 from secagg.jobs.shards.worker import COMPUTE, OPEN
 from secagg.party import Party
 from secagg.protocols.group_by import Announced, Findings, Query
@@ -20,18 +20,18 @@ def work_of(job: Job, here: Workplace) -> Work:
 
 
 async def find_in_shards(
-    party: Party, query: Query, announced: Announced, work: Work
-) -> tuple[Findings | None, list[dict[str, Any]]]:
-    """Take part in finding groups with workers, once everybody has announced its rows.
+    party: Party, query: Query, announced: Announced, work: Work, watch: Watch | None = None
+) -> Findings | None:
+    """Return the findings about this party's rows, None if it put in none, once everybody has announced its rows.
 
-    Returns:
-      The findings about this party's rows, None if it put in none; and what the record says of its workers.
+    Args:
+      watch: what is told how far it is.
 
     Raises:
       as `divide`, `settle` and `Attempts.step`.
     """
     division = await divide(party, query, announced, shards=work.shards)
-    with attempts(party, work, division.layout, division.own) as tries:
+    with attempts(party, work, division.layout, division.own, watch) as tries:
         with party.phase(COMPUTE):
             computed = await tries.step(COMPUTE)
         # Nobody comes here before all parties have said that all their workers have computed their shards.
@@ -39,6 +39,6 @@ async def find_in_shards(
         with party.phase(OPEN):
             opened = await tries.step(OPEN)
         if announced.rows is None:
-            return None, tries.done
+            return None
         found = [Findings(one["flagged"], one["sums"], division.layout.log2_false_match) for one in opened]
-        return division.findings(found), tries.done
+        return division.findings(found)

@@ -18,7 +18,13 @@ import msgspec
 from cryptography.hazmat.primitives import serialization
 
 from secagg import errors
-from secagg.errors import AuthenticationError, CheatingError, PeerMissingError, SecaggError, UsageError
+from secagg.errors import (
+    AuthenticationError,
+    CheatingError,
+    PeerMissingError,
+    SecaggError,
+    UsageError,
+)
 from secagg.jobs.checkpoints import UnwritableError, read_sealed, write_sealed
 from secagg.jobs.plain import decode, encode
 from secagg.ledger import Ledger
@@ -28,7 +34,7 @@ from secagg.party import Party
 from secagg.protocols.group_by import Field, Layout, Query
 from secagg.protocols.group_by.shards import KeptShard, OwnRows, compute_shard, open_shard
 
-# Another attempt may end well: the error lies with the network, with another party's worker, or with a full disk.
+# Another attempt may end well: the error lies with the network, another party's worker, which may be lost, or a full disk.
 _COMES_ONCE: Final = (PeerMissingError, AuthenticationError, UnwritableError)
 
 COMPUTE: Final = "compute"
@@ -100,6 +106,11 @@ def _claimed(folder: Path, attempt: str) -> bool:
 
 
 def _session(told: Plain, program: Any) -> tuple[Any, Ledger]:
+    return run_party(program, **session_of(told), timeouts=Timeouts(*told["timeouts"]))
+
+
+def session_of(told: Plain) -> dict[str, Any]:
+    """Return what `run_party` is told of who takes part in a task's session."""
     me = told["me"]
     peers = [Peer(name, host, port, load_certificate(pem)) for name, host, port, pem in told["peers"]]
     key = serialization.load_pem_private_key(told["secret_key"], password=None)
@@ -107,15 +118,13 @@ def _session(told: Plain, program: Any) -> tuple[Any, Ledger]:
         raise UsageError(f"expected a key that signs, got {type(key).__name__}")
     certificate = next(peer.certificate for peer in peers if peer.name == me)
     host, port = told["listen"]
-    return run_party(
-        program,
-        me=me,
-        identity=Identity(me, certificate, key),
-        peers=peers,
-        listen=(host, port),
-        agreement=told["agreement"],
-        timeouts=Timeouts(*told["timeouts"]),
-    )
+    return {
+        "me": me,
+        "identity": Identity(me, certificate, key),
+        "peers": peers,
+        "listen": (host, port),
+        "agreement": told["agreement"],
+    }
 
 
 def told_layout(layout: Layout) -> Plain:

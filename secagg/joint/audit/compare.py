@@ -14,8 +14,9 @@ from typing import Any, Final
 from secagg.errors import AuthenticationError, UsageError
 from secagg.jobs.gates import GateStatements, check_statements
 from secagg.joint.audit.entry import Entry, spelt
+from secagg.joint.audit.gate import COMPLETE
 from secagg.joint.audit.heads import heads_in, statements_in
-from secagg.joint.audit.verification import COMPLETE, Run, VerifiedLog
+from secagg.joint.audit.verification import Run, VerifiedLog
 
 # What the logs of all parties of a run say alike, and what it is called.
 _EQUAL: Final[Mapping[str, str]] = {
@@ -201,12 +202,25 @@ def _links(session: str, runs: Mapping[str, Run]) -> tuple[int, list[Finding], l
                     f"session {session[:16]}: the run ended while {sent[0] - received[0]} messages from {sender} to "
                     f"{receiver} were on their way; what came before is not compared"
                 )
+            by_workers = (
+                _way(runs[sender], receiver, "sent", "workers"),
+                _way(runs[receiver], sender, "received", "workers"),
+            )
+            if by_workers == (None, None) or not whole:
+                continue
+            if by_workers[0] == by_workers[1]:
+                same += 1
+            else:
+                text = f"what workers of {sender} sent and workers of {receiver} received differ"
+                findings.append(
+                    Finding(session, (sender, receiver), f"{text}; their run records say in which shard")
+                )
     return same, findings, left
 
 
-def _way(run: Run, peer: str, which: str) -> tuple[int, str] | None:
-    """Return messages and digest of one way of a link, where the log has them."""
-    links = _mapping(None if run.counted is None else run.counted.content.get("links"))
+def _way(run: Run, peer: str, which: str, of: str = "links") -> tuple[int, str] | None:
+    """Return messages and digest of one way of a link, or of all workers' links, where the log has them."""
+    links = _mapping(None if run.counted is None else run.counted.content.get(of))
     way = _mapping(_mapping(links.get(peer)).get(which))
     messages, digest = way.get("messages"), way.get("sha256")
     return (messages, digest) if type(messages) is int and isinstance(digest, str) else None

@@ -3,8 +3,8 @@
 Statement: length and last hashes of this party's log (`heads`).
 Check: each peer's log has grown from what this party's log remembers of it.
 Commit: the entry `start`, with what the gates of all parties stated, and their signatures.
-Close: the entry `end`, with the outcome, the digests of what passed over each link, and the digest of the run record,
-which binds its private part and the result.
+Close: the entry `end`, with the outcome, the digests of what passed over each link, one of what workers' sessions passed
+there, and the digest of the run record, which binds its private part and the result.
 
 An entry holds no identifier, no amount and nothing that only its own party knows of a run, such as how many rows of a
 result it was told.
@@ -30,6 +30,8 @@ from secagg.joint.audit.log import AuditLog
 from secagg.network.identity import Identity, fingerprint
 from secagg.party import PartyId
 
+COMPLETE: Final = "complete"
+_WORKERS_LABEL: Final = "secagg audit workers v1"
 _RECORD_LABEL: Final = "secagg audit record v1"
 
 
@@ -113,9 +115,31 @@ class AuditGate:
             "links": ledger.get("links", {}),
             "sent_to": ledger.get("sent_to", {}),
             "received_from": ledger.get("received_from", {}),
+            "workers": _of_workers(record) if run.job.shards > 1 else {},
             "record": record_digest(record),
         }
         self._log.append(END, body, self._identity)
+
+
+def _of_workers(record: Mapping[str, Any]) -> dict[str, dict[str, dict[str, int | str]]]:
+    """Return for each peer, both ways, the messages of all workers' sessions and one digest of all their digests.
+
+    Of a run that did not end well there is nothing: a step may be done by one party's word and not by another's.
+    """
+    if record.get("outcome") != COMPLETE:
+        return {}
+    ways: dict[tuple[str, str], list[tuple[str, int, int, int, str]]] = {}
+    for one in record["workers"]:
+        for peer, both in one["ledger"]["links"].items():
+            for which, way in both.items():
+                about = (one["step"], one["shard"], one["attempts"], way["messages"], way["sha256"])
+                ways.setdefault((peer, which), []).append(about)
+    found: dict[str, dict[str, dict[str, int | str]]] = {}
+    for (peer, which), sessions in ways.items():
+        digest = signing.digest(_WORKERS_LABEL, [spelt({"sessions": sorted(sessions)})])
+        messages = sum(one[3] for one in sessions)
+        found.setdefault(peer, {})[which] = {"messages": messages, "sha256": digest.hex()}
+    return found
 
 
 def record_digest(record: Mapping[str, Any]) -> str:

@@ -15,11 +15,10 @@ from cryptography import x509
 
 from secagg.errors import AuthenticationError, UsageError
 from secagg.joint.audit.entry import END, KEY, START, Entry, check_signature
-from secagg.joint.audit.gate import record_digest
+from secagg.joint.audit.gate import COMPLETE, record_digest
 from secagg.joint.audit.log import Entries
 from secagg.network.identity import check_certificate, fingerprint, load_certificate
 
-COMPLETE: Final = "complete"
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
