@@ -5,6 +5,7 @@ The module is long because one set of workers, in threads, serves every claim.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import signal
@@ -34,6 +35,7 @@ from secagg.jobs.job_file import parse_job
 from secagg.jobs.plain import decode, encode
 from secagg.jobs.run import Part
 from secagg.jobs.shards import LocalWorkers, Watch, Work, Workplace, attempts, find_in_shards, worker
+from secagg.joint.audit.gate import of_workers
 from secagg.network.identity import Identity, certificate_pem, create_identity
 from secagg.network.tcp import Peer, Timeouts, run_party
 from secagg.protocols.group_by import Field, Layout, Query, Rows, announce, reference
@@ -65,6 +67,7 @@ class ThreadWorkers:
         self._pool = ThreadPoolExecutor(8)
         self._lost = lost
         self.tasks: list[dict[str, Any]] = []
+        self.answers: dict[str, dict[str, Any]] = {}  # by attempt
 
     def address(self, place: int, told: tuple[str, int]) -> tuple[str, int]:
         return told
@@ -79,6 +82,7 @@ class ThreadWorkers:
             if self._lost(seen, False):
                 return None
             answer = worker.run(task)
+            self.answers[seen["attempt"]] = dict(decode(answer))
             return None if self._lost(seen, True) else answer
 
         return self._pool.submit(work)
@@ -177,6 +181,17 @@ def test_a_lost_worker_in_each_step_costs_its_shard_alone_and_the_findings_are_t
         "the worker of south was lost, shard 2, which is done again (attempt 2 of 5)",
     ]
     assert watch.sent_bytes > 50_000
+    # Whoever waits for a worker that never comes hears of it, and does not wait until it gives up.
+    for name in ("north", "west"):
+        told = workers[name].answers["compute-1-1"]
+        assert told["lost"]
+        assert told["text"].startswith("south ended the run: its worker was lost")
+    digests = {name: of_workers({"outcome": "complete", "workers": found[name][1].done}) for name in BANKS}
+    for a, b in itertools.permutations(BANKS, 2):
+        assert digests[a][b]["sent"] == digests[b][a]["received"]
+        assert int(digests[a][b]["sent"]["messages"]) > 2 * SHARDS
+    assert len({digests[a][b]["sent"]["sha256"] for a, b in itertools.permutations(BANKS, 2)}) == 6
+    assert of_workers({"outcome": "failed", "workers": watch.done}) == {}
     for of_bank in workers.values():
         keys = [task["secret_key"] for task in of_bank.tasks]
         assert len(set(keys)) == len(keys)  # each attempt has a session of its own

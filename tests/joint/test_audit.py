@@ -434,6 +434,30 @@ def test_a_log_that_its_own_party_wrote_anew_differs_from_its_peers(
     )
 
 
+@pytest.mark.parametrize(("received", "differs"), [("a" * 64, False), ("b" * 64, True)])
+def test_digests_of_workers_are_compared_where_both_logs_have_a_complete_run(
+    two_runs: Parties, received: str, differs: bool
+) -> None:
+    def with_workers(way: dict[str, Any]) -> Callable[[int, dict[str, Any]], None]:
+        def change(number: int, body: dict[str, Any]) -> None:
+            if number in (2, 5):  # ends of a complete run and of one that failed
+                body["workers"] = way
+
+        return change
+
+    sender, receiver = ROSTER[:2]
+    sent = {receiver: {"sent": {"messages": 7, "sha256": "a" * 64}}}
+    came = {sender: {"received": {"messages": 7, "sha256": received}}}
+    found = comparison(
+        two_runs,
+        rewritten(verified(two_runs, sender), two_runs.identities[sender], with_workers(sent)),
+        rewritten(verified(two_runs, receiver), two_runs.identities[receiver], with_workers(came)),
+    )
+    told = [finding for finding in found.findings if "workers" in finding.what]
+    assert [finding.parties for finding in told] == [(sender, receiver)] * differs
+    assert found.links == comparison(two_runs).links + (not differs)
+
+
 def test_a_log_cut_by_its_party_is_found_by_its_peers(two_runs: Parties) -> None:
     whole = verified(two_runs, "outsider")
     cut = verify_log(read_entries(b"".join(e.line + b"\n" for e in whole.entries[:2]), path="cut"))

@@ -115,13 +115,13 @@ class AuditGate:
             "links": ledger.get("links", {}),
             "sent_to": ledger.get("sent_to", {}),
             "received_from": ledger.get("received_from", {}),
-            "workers": _of_workers(record) if run.job.shards > 1 else {},
+            "workers": of_workers(record) if run.job.shards > 1 else {},
             "record": record_digest(record),
         }
         self._log.append(END, body, self._identity)
 
 
-def _of_workers(record: Mapping[str, Any]) -> dict[str, dict[str, dict[str, int | str]]]:
+def of_workers(record: Mapping[str, Any]) -> dict[str, dict[str, dict[str, int | str]]]:
     """Return for each peer, both ways, the messages of all workers' sessions and one digest of all their digests.
 
     Of a run that did not end well there is nothing: a step may be done by one party's word and not by another's.
