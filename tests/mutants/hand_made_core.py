@@ -447,8 +447,8 @@ CORE: Final = (
     Change(
         "rows are compared in the open before they are shuffled",
         "secagg/mpc/sorting/methods.py",
-        "shuffled = await shuffle_rows(engine, [table.columns.each(np.transpose), *columns])",
-        "shuffled = [table.columns.each(np.transpose), *columns]",
+        "shuffled = await shuffle_rows(engine, [*(table.columns[c] for c in range(words)), *columns])",
+        "shuffled = [*(table.columns[c] for c in range(words)), *columns]",
         ("tests/mpc/test_sorting.py",),
     ),
     Change(
