@@ -87,8 +87,8 @@ from secagg.jobs.job_parties import (
 )
 from secagg.jobs.parameters import read_parameters
 from secagg.jobs.query_fields import RESULT, QueryParameters, Reveal
+from secagg.jobs.shards import Divisible
 from secagg.party import PartyId
-from secagg.patterns.group_by import GroupByPattern
 from secagg.patterns.parameters import parameter_fields
 from secagg.patterns.pattern import INPUT, Pattern
 from secagg.patterns.registry import Installed, find
@@ -205,7 +205,7 @@ def _check(
     data = _data(fields.data, pattern)
     members = check_members(fields.parties, folder, known, with_certificates=with_certificates)
     check_shards(fields.shards, members)
-    if fields.shards > 1 and not isinstance(pattern, GroupByPattern):
+    if fields.shards > 1 and not isinstance(pattern, Divisible):
         raise FieldFault(
             "shards",
             f"{pattern.name} is no query on groups, and cannot be divided into shards; leave shards out",

@@ -44,11 +44,14 @@ from secagg.patterns.pattern import (
     Terms,
 )
 from secagg.patterns.registry import Installed, Origin
+from secagg.protocols import group_by
 from secagg.protocols.row_counts import MAX_ROWS, padded
 from secagg.query import joint_run as queries
 from secagg.query.algebra import Domain, Scan, relations
+from secagg.query.announcement import Announced
 from secagg.query.columns import from_columns
 from secagg.query.declaration import Declaration
+from secagg.query.own_groups import OwnGroups
 from secagg.query.owner import Prepared, prepare
 from secagg.query.planner import Plan
 from secagg.query.reference import Pool
@@ -113,6 +116,27 @@ class OwnRows:
 
     def check(self) -> None:
         """Raise nothing: what the declaration does not allow was refused before."""
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What a party knows once all have announced their rows.
+
+    Attributes:
+      mine: what it puts in, None if it puts in nothing.
+      in_shards: where the job is divided, the plan as a query on groups, and what was announced as that knows it.
+    """
+
+    announced: Announced
+    mine: Prepared | None
+    in_shards: tuple[OwnGroups, group_by.Announced] | None
+
+
+def _in_shards(agreed: Agreed) -> tuple[OwnGroups, group_by.Announced]:
+    state: _State = agreed.state
+    if state.in_shards is None:
+        raise UsageError("expected a job in shards, got one that is not divided")
+    return state.in_shards
 
 
 @dataclass(frozen=True)
@@ -428,6 +452,7 @@ class QueryPattern:
         """Announce row counts and commitments, and compare them with everybody."""
         mine = contribution.prepared if isinstance(contribution, OwnRows) else None
         announced = await queries.agree(party, self.plan, self._terms(parameters, terms), mine)
+        groups = self._groups(parameters, terms) if terms.shards > 1 else None
         tables = {
             owner: [local.table for local in self.plan.of(owner) if not local.is_dense]
             for owner in self.plan.owners
@@ -442,17 +467,39 @@ class QueryPattern:
                 },
             },
             private={"commitment_salt": announced.salt.hex()} if announced.salt else {},
-            state=(announced, mine),
+            state=_State(
+                announced, mine, None if groups is None else (groups, groups.announced(announced, mine))
+            ),
         )
 
     async def run(self, party: Party, parameters: Any, terms: Terms, agreed: Agreed) -> Result | None:
         """Compute; return the rows that this party is told, None if it is no recipient."""
-        announced, mine = agreed.state
+        state: _State = agreed.state
         query_terms = self._terms(parameters, terms)
-        rows = await queries.take_part(party, self.plan, query_terms, announced, mine)
+        rows = await queries.take_part(party, self.plan, query_terms, state.announced, state.mine)
         if party.me not in self.recipients(terms):
             return None
         return [self._shown(row) for row in rows or ()]  # None for a result that can have no rows
+
+    # In shards; see `jobs.shards.Divisible`.
+
+    def groups(self, parameters: Any, terms: Terms) -> group_by.Query | None:
+        """Return the query on groups that the plan is, None if it is none."""
+        found = self._groups(parameters, terms)
+        return None if found is None else found.query
+
+    def announced(self, agreed: Agreed) -> group_by.Announced:
+        """Return what was announced, as the protocol on groups knows it."""
+        return _in_shards(agreed)[1]
+
+    def told(self, agreed: Agreed, findings: group_by.Findings | None) -> Result | None:
+        """Return the rows that this party is told, None if it put in none."""
+        groups, announced = _in_shards(agreed)
+        rows = groups.told(self.plan, announced.rows, findings)
+        return None if rows is None else [self._shown(row) for row in rows]
+
+    def _groups(self, parameters: Any, terms: Terms) -> OwnGroups | None:
+        return queries.possible_groups(self.plan, self._terms(parameters, terms))
 
     def _terms(self, parameters: Any, terms: Terms) -> queries.QueryTerms:
         return queries.QueryTerms(
@@ -462,6 +509,7 @@ class QueryPattern:
             self._about_own(terms),
             step=terms.pad_rows_to,
             announce_filtered=parameters.announce_filtered,
+            shards=terms.shards,
         )
 
     def _shown(self, row: Sequence[Any]) -> tuple[Any, ...]:

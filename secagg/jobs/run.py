@@ -26,14 +26,13 @@ from secagg.jobs.job import Address, Job
 from secagg.jobs.record import PartyResult, declared, described_job, record
 from secagg.jobs.results import check_result
 from secagg.jobs.resuming import Resuming
-from secagg.jobs.shards import IN_SHARDS, Watch, Workplace, find_in_shards, work_of
+from secagg.jobs.shards import IN_SHARDS, Divisible, Watch, Workplace, find_in_shards, work_of
 from secagg.jobs.unable import Cause, telling_others
 from secagg.ledger import START_PHASE
 from secagg.network.identity import Identity
 from secagg.network.meeting import Attendance
 from secagg.network.tcp import run_party
 from secagg.party import Content, Party, PartyId
-from secagg.patterns.group_by import GroupByPattern
 from secagg.patterns.pattern import Agreed, Contribution, Result, Tables
 from secagg.query.schema import Schema
 
@@ -263,11 +262,11 @@ class Part:
         job, pattern = self.job, self.job.pattern
         if self._workplace is None or job.shards == 1:
             return await pattern.run(party, job.parameters, job.terms, agreed)
-        if not isinstance(pattern, GroupByPattern):
+        query = pattern.groups(job.parameters, job.terms) if isinstance(pattern, Divisible) else None
+        if query is None or not isinstance(pattern, Divisible):
             raise UsageError(f"{pattern.name} is no query on groups, and cannot be divided into shards")
-        query, work = pattern.query(job.parameters, job.terms), work_of(job, self._workplace)
-        findings = await find_in_shards(party, query, agreed.state, work, self.watch)
-        return pattern.told(agreed, findings)
+        work, announced = work_of(job, self._workplace), pattern.announced(agreed)
+        return pattern.told(agreed, await find_in_shards(party, query, announced, work, self.watch))
 
     def run_at_hand(self) -> RunAtHand:
         """Return the run as gates see it, as far as it has come."""

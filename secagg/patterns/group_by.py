@@ -248,6 +248,17 @@ class GroupByPattern(ABC):
         findings = await group_by.find_announced(party, self.query(parameters, terms), agreed.state)
         return self.told(agreed, findings)
 
+    # In shards; see `jobs.shards.Divisible`.
+
+    def groups(self, parameters: Any, terms: Terms) -> Query:
+        """Return `query`."""
+        return self.query(parameters, terms)
+
+    def announced(self, agreed: Agreed) -> group_by.Announced:
+        """Return what was announced."""
+        known: group_by.Announced = agreed.state
+        return known
+
     def told(self, agreed: Agreed, findings: Findings | None) -> Result | None:
         """Return this party's flagged rows from what it found, None if it put in none."""
         return None if findings is None else group_by.flagged_rows(agreed.state.rows, findings)

@@ -68,6 +68,7 @@ class QueryTerms:
       about_own: owners each of whom gets the rows of the result whose identifier its own rows have.
       step: row counts are rounded up to multiples of it.
       announce_filtered: row counts are those of what owners' own parts leave.
+      shards: into how many shards the work is divided; more than one only for `possible_groups`.
     """
 
     parties: tuple[PartyId, ...]
@@ -76,6 +77,7 @@ class QueryTerms:
     about_own: tuple[PartyId, ...] = ()
     step: int = 1
     announce_filtered: bool = False
+    shards: int = 1
 
     @property
     def recipients(self) -> tuple[PartyId, ...]:
@@ -137,6 +139,15 @@ def check(plan: Plan, terms: QueryTerms) -> None:
                 f"rows of their own are revealed to owners, and {', '.join(outsiders)} hold no table that the query reads"
             )
     check_rules(plan, terms)
+    if terms.shards > 1:
+        if (groups := possible_groups(plan, terms)) is None:
+            raise PlanError(
+                "only a query that groups owners' rows by one identifier, adds up and tests numbers of whole groups, and is "
+                'revealed to the owners, each about its own rows (reveal = "owners", without rules and without other '
+                "receivers), is divided into shards; leave shards out"
+            )
+        groups.layout(dict.fromkeys(plan.owners, (0,)), terms.shards)
+        return
     cost(
         lambda party: check_computable(party, plan, terms.computing),
         dict.fromkeys(terms.parties, ()),
@@ -408,18 +419,18 @@ _MOST_ROWS: Final = 1 << 32
 def expected_cost(plan: Plan, terms: QueryTerms, counts: Mapping[PartyId, Sequence[int]]) -> Cost:
     """Return what a query costs in which these row counts are announced, with what all parties send; sorts as expected."""
     if (groups := chosen_groups(plan, terms, counts)) is not None:
-        return group_by.cost(groups.layout(counts), terms.parties)
+        return group_by.cost(groups.layout(counts, terms.shards), terms.parties)
     return _joint_cost(plan, terms, counts)
 
 
 def chosen_groups(plan: Plan, terms: QueryTerms, counts: Mapping[PartyId, Sequence[int]]) -> OwnGroups | None:
     """Return the plan as one query on groups, where it is one and no party sends more than for the sorts of the joint plan.
 
-    That sorts all rows by group, and for each owner all rows and its own by identifier.
+    That sorts all rows by group, and for each owner all rows and its own by identifier. In shards there is no other way.
     """
     found = possible_groups(plan, terms)
-    if found is None:
-        return None
+    if found is None or terms.shards > 1:
+        return found
     try:
         layout = found.layout(counts)
     except PlanError:  # too many rows for one table

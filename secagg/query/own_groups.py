@@ -65,9 +65,11 @@ class OwnGroups:
     shown: tuple[int | None, ...]
     query: group_by.Query
 
-    def layout(self, counts: Mapping[PartyId, Sequence[int]]) -> Layout:
-        """Return the public shape of the table of these announced rows."""
-        return Layout.plan(self.query, [counts[owner][0] for owner in self.query.input_parties])
+    def layout(self, counts: Mapping[PartyId, Sequence[int]], shards: int = 1) -> Layout:
+        """Return the public shape of the table of these announced rows, or of each of its shards."""
+        return Layout.plan(
+            self.query, [counts[owner][0] for owner in self.query.input_parties], shards=shards
+        )
 
     def rows(self, mine: Prepared) -> Rows:
         """Return an owner's rows."""
@@ -95,16 +97,28 @@ class OwnGroups:
         Raises:
           as `group_by.find_announced`.
         """
-        rows = None if mine is None else self.rows(mine)
-        known = group_by.Announced(
-            {owner: counts[0] for owner, counts in announced.counts.items()},
+        known = self.announced(announced, mine)
+        return self.told(plan, known.rows, await group_by.find_announced(party, self.query, known))
+
+    def announced(self, announced: Announced, mine: Prepared | None) -> group_by.Announced:
+        """Return what was announced as the protocol knows it.
+
+        Args:
+          mine: what this party puts in, None if it puts in nothing.
+        """
+        return group_by.Announced(
+            {owner: announced.counts[owner][0] for owner in self.query.input_parties},
             announced.commitments,
             announced.contributions,
-            rows,
+            None if mine is None else self.rows(mine),
             announced.salt,
             announced.contribution,
         )
-        findings = await group_by.find_announced(party, self.query, known)
+
+    def told(
+        self, plan: Plan, rows: Rows | None, findings: group_by.Findings | None
+    ) -> list[tuple[Any, ...]] | None:
+        """Return the rows of the result about this party's own identifiers, None if it put in none."""
         if findings is None or rows is None:
             return None
         columns = []

@@ -30,6 +30,7 @@ from secagg.errors import (
     SecaggError,
     UsageError,
 )
+from secagg.jobs.inputs import InputTables
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import parse_job
 from secagg.jobs.plain import decode, encode
@@ -484,6 +485,75 @@ def test_shards_and_workers_that_do_not_go_together_are_refused(tmp_path, old, n
     assert old in JOB
     with pytest.raises(JobError, match=says):
         parsed(JOB.replace(old, new), tmp_path)
+
+
+MOVES = """
+[tables.moves]
+holders = ["north", "south", "west"]
+max_rows = 40
+[tables.moves.columns]
+who = "identifier"
+amount = {type = "integer", min = 0, max = 1000}
+"""
+OF_OWNERS = "SELECT who, sum(amount) AS total FROM moves GROUP BY who HAVING sum(amount) >= 1000"
+OF_ALL = "SELECT who, max(amount) AS largest FROM moves GROUP BY who"
+QUERY_JOB = (
+    JOB[: JOB.index("[roles]")].replace(
+        'pattern = "collectors"\nshards = 8',
+        'sql = "query.sql"\ntables = "moves.toml"\nreveal = "owners"\nshards = 4',
+    )
+    + '[roles]\ninput = ["north", "south", "west"]\ncomputing = ["north", "south", "west"]\n'
+)
+
+
+def query_job(tmp_path: Path, sql: str) -> Job:
+    (tmp_path / "moves.toml").write_text(MOVES)
+    (tmp_path / "query.sql").write_text(sql)
+    return parsed(QUERY_JOB, tmp_path)
+
+
+def test_a_query_that_does_not_group_owners_rows_is_refused_in_shards(tmp_path):
+    with pytest.raises(JobError, match="only a query that groups owners' rows by one identifier"):
+        query_job(tmp_path, OF_ALL)
+
+
+@pytest.mark.slow
+def test_a_query_in_shards_tells_each_owner_what_the_pooled_tables_do(identities, ports, tmp_path):
+    job = query_job(tmp_path, OF_OWNERS)
+    data = {}
+    for i, name in enumerate(BANKS):
+        path = tmp_path / f"{name}.csv"
+        lines = [f"{who} {k},{100 * i + 40 * k}" for who in ("everybody's", name) for k in range(12)]
+        path.write_text("\n".join(["who,amount", *lines, ""]))
+        data[name] = InputTables(job, [f"moves={path}"], me=name)
+    reference = job.pattern.reference(
+        job.parameters, job.terms, {name: read() for name, read in data.items()}
+    )
+    addresses = {
+        name: [("127.0.0.1", ports[3 + 2 * i + k]) for k in range(2)] for i, name in enumerate(BANKS)
+    }
+    moved = job.moved(
+        {name: ("127.0.0.1", port) for name, port in zip(BANKS, ports, strict=False)},
+        {name: identity.certificate for name, identity in identities.items()},
+        {name: tuple(told) for name, told in addresses.items()},
+    )
+    workers = {name: ThreadWorkers() for name in BANKS}
+
+    def bank(name: str) -> Any:
+        part = Part(moved, name, data[name], workplace=Workplace(workers[name], tmp_path))
+        peers = moved.peers()
+        return run_party(
+            part, me=name, identity=identities[name], peers=peers, listen=moved.members[BANKS.index(name)].address,
+            agreement=bytes(32), timeouts=TIMEOUTS, prepare=part.prepare,
+        )[0]  # fmt: skip
+
+    with ThreadPoolExecutor(len(BANKS)) as pool:
+        found = dict(zip(BANKS, pool.map(bank, BANKS), strict=True))
+    assert {name: sorted(rows) for name, rows in found.items()} == {
+        n: sorted(r) for n, r in reference.items()
+    }
+    assert 0 < len(found["north"]) < 24
+    assert {len(of_bank.tasks) for of_bank in workers.values()} == {2 * 4}
 
 
 def test_a_party_without_workers_takes_no_part_in_a_job_with_shards(tmp_path):

@@ -12,18 +12,28 @@ from typing import TYPE_CHECKING
 
 from secagg.faces import face
 
-__all__ = ["IN_SHARDS", "LocalWorkers", "Watch", "Work", "Workers", "Workplace", "find_in_shards", "work_of"]
+__all__ = [
+    "IN_SHARDS",
+    "Divisible",
+    "LocalWorkers",
+    "Watch",
+    "Work",
+    "Workers",
+    "Workplace",
+    "find_in_shards",
+    "work_of",
+]
 
 if TYPE_CHECKING:
     from secagg.jobs.shards.attempts import Watch, Work, Workplace
-    from secagg.jobs.shards.program import IN_SHARDS, find_in_shards, work_of
+    from secagg.jobs.shards.program import IN_SHARDS, Divisible, find_in_shards, work_of
     from secagg.jobs.shards.workers import LocalWorkers, Workers
 else:  # a worker starts for each step of each shard, and needs none of what reads jobs
     __getattr__, __dir__ = face(
         "secagg.jobs.shards",
         {
             "secagg.jobs.shards.attempts": "Watch Work Workplace",
-            "secagg.jobs.shards.program": "IN_SHARDS find_in_shards work_of",
+            "secagg.jobs.shards.program": "IN_SHARDS Divisible find_in_shards work_of",
             "secagg.jobs.shards.workers": "LocalWorkers Workers",
         },
     )

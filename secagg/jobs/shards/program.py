@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final, Protocol, runtime_checkable
 
 from secagg.jobs.job import Job
 from secagg.jobs.shards.attempts import Watch, Work, Workplace, attempts
 from secagg.jobs.shards.worker import COMPUTE, OPEN
 from secagg.party import Party
+from secagg.patterns.pattern import Agreed, Result, Terms
 from secagg.protocols.group_by import Announced, Findings, Query
 from secagg.protocols.group_by.shards import divide, settle
 
 IN_SHARDS: Final = ("agree", COMPUTE, "check", OPEN)  # the phases of the main process
+
+
+@runtime_checkable
+class Divisible(Protocol):
+    """What a pattern has besides the contract whose jobs may be divided into shards."""
+
+    def groups(self, parameters: Any, terms: Terms) -> Query | None:
+        """Return the query on groups that a job is, None where it is none."""
+
+    def announced(self, agreed: Agreed) -> Announced:
+        """Return what was announced, as the protocol knows it."""
+
+    def told(self, agreed: Agreed, findings: Findings | None) -> Result | None:
+        """Return what this party is told of what it found, None if it put in nothing."""
 
 
 def work_of(job: Job, here: Workplace) -> Work:
