@@ -14,7 +14,8 @@ result r has mean x and
     E (r - x)^2 = (d / k) s^2 + (d / k - 1) x^2
 
 where s is the standard deviation by rounding. `Decoded.noise_std` is the root of the mean of this over all numbers, with
-x^2 as the k numbers have it on average.
+x^2 as the k numbers have it on average. Where s is above c, zero would be nearer than a mean, and there is none: weights are
+then far below the largest.
 
 What is opened of the weights tells their sum alone. The coordinates of a weight w are multinomial: w units among m places.
 Sums of independent ones are multinomial as well, of the sum of the w, whatever the single w are. A client draws again if a
@@ -33,7 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg import fixed_point
-from secagg.errors import PlanError, UsageError
+from secagg.errors import PlanError, RangeError, UsageError
 from secagg.prg import KEY_BYTES, Stream, system_stream
 from secagg.updates.coding import FLOAT_ERROR, Coding, Decoded, Request, clip_numbers
 from secagg.updates.compression import MAX_BITS, Compression
@@ -120,6 +121,12 @@ class Compressed(Coding):
         if self.weighted:
             weight = sum(total[drawn:].tolist())
         unit = self._weight / self._compression.levels / (weight if mean else 1)
+        if mean and math.sqrt(contributors) * unit / 2 > 1:
+            raise RangeError(
+                f"weights of {weight} in all are so far below max_weight={self._weight} that rounding to "
+                f"{self._compression.bits} bits is off by {math.sqrt(contributors) * unit / 2:.3g} times the clip: the mean "
+                "would be noise; give a max_weight near the largest weight, or more bits"
+            )
         sums = np.zeros(self.request.structure.size)
         sums[self.places] = total[:drawn] * unit
         arrays, errors, mean_square = [], {}, 0.0

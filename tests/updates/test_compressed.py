@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import secagg
 from secagg.aggregation import Bounded, Ckks, Compression, Masked, Paillier, Privacy, Rlwe
-from secagg.errors import PlanError, UsageError
+from secagg.errors import PlanError, RangeError, UsageError
 from secagg.prg import Stream
 from secagg.updates.coding import Request
 from secagg.updates.compressed import Compressed
@@ -46,6 +46,20 @@ def test_rounding_is_right_on_average_and_off_by_what_is_stated(bits: int, weigh
     assert np.max(np.abs(off.mean(axis=0))) < 5.5 * std / 20
     # Of a uniform fraction f, f (1 - f) is 1/6 on average, 2/3 of the largest.
     assert np.sqrt(np.mean(off**2)) == pytest.approx(std * np.sqrt(2 / 3), rel=0.1)
+
+
+def test_a_mean_that_rounding_makes_noise_of_is_refused_and_a_bound_above_the_clip_is_said() -> None:
+    updates, options = [[1, 2, 3], [2, 2, 2], [0, 1, -1]], {"clip": 5.0, "compression": Compression(bits=2)}
+    rows = [[float(number) for number in row] for row in updates]
+    with pytest.raises(
+        RangeError, match=r"2.17e\+04 times the clip: the mean would be noise; give a max_weight"
+    ):
+        secagg.mean(rows, weights=[1, 1, 2], max_weight=100_000, **options)  # type: ignore[arg-type]
+    report = secagg.mean(rows, weights=[1, 1, 2], max_weight=2, **options).report  # type: ignore[arg-type]
+    assert report.error > 5
+    assert "That is above the clip" in str(report)
+    assert "above the clip" not in str(secagg.mean(rows, clip=5.0, compression=Compression(bits=8)).report)
+    assert "above the clip" not in str(secagg.sum(rows, clip=5.0, compression=Compression(bits=3)).report)
 
 
 @pytest.mark.slow
