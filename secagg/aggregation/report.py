@@ -135,9 +135,9 @@ class Report:
         if self.spent is None or self.privacy is None:
             rows = [("error", f"at most {self.error:.3g} in any number")]
             if self.noise_std:
-                if self.operation == "mean" and self.error > max(self.clips.values()):
+                if self.operation == "mean" and self.error >= max(self.clips.values()):
                     rows.append(
-                        ("", "That is above the clip: of no single number is it sure to be nearer than zero.")
+                        ("", "That is not below the clip: of no single number is it sure to be nearer than zero.")
                     )
                 rows.append(
                     ("compressed", f"right on average; off by {self.noise_std:.3g} (root of the mean square)")
