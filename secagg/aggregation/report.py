@@ -137,7 +137,10 @@ class Report:
             if self.noise_std:
                 if self.operation == "mean" and self.error >= max(self.clips.values()):
                     rows.append(
-                        ("", "That is not below the clip: of no single number is it sure to be nearer than zero.")
+                        (
+                            "",
+                            "That is not below the clip: of no single number is it sure to be nearer than zero.",
+                        )
                     )
                 rows.append(
                     ("compressed", f"right on average; off by {self.noise_std:.3g} (root of the mean square)")

@@ -8,6 +8,8 @@ messages and turns a framework's records into entries and values; `secagg.integr
     terms         what all agree on: protection, and the round of the masked protocol that follows from it
     layout        entries and values of replies
     weighted      weighted means, exact; how numbers are written
+    misfits       counts of updates that do not fit
+    compressed    weighted means of changes in few bits a number
     limbs         numbers of almost any size in several elements
     private       means of bounded updates under noise
     differences   how far replies are from what came with the task, for sums of bounded updates
@@ -43,10 +45,12 @@ from secagg.federated.round import ServerRound, SumReport, SumRequest
 from secagg.federated.shared_key import SharedKey
 from secagg.federated.terms import Protection
 from secagg.federated.weighted import Encoding
+from secagg.updates.compression import Compression
 from secagg.updates.privacy import Privacy
 
 __all__ = [
     "Bounded",
+    "Compression",
     "Encoding",
     "Encryption",
     "Invitation",

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from secagg import wire
 from secagg.errors import RemoteProtocolError, UsageError
-from secagg.federated.differences import difference
+from secagg.federated.compressed import with_weight
+from secagg.federated.differences import Difference, difference
 from secagg.federated.identities import SERVER
 from secagg.federated.layout import update_of
 from secagg.federated.messages import STALE
@@ -90,7 +91,7 @@ class Keeper:
                     "against a malicious server nodes agree on what they were asked: give a digest"
                 )
             # What the node works on may be these very arrays.
-            kept = sent if self._protection.sums_differences(kind) else {}
+            kept = sent if invitation.task.sums_differences(kind) else {}
             before = {name: np.array(value) for name, value in kept.items()}
             self._invitation = (invitation, before, task_digest)
 
@@ -121,11 +122,17 @@ class Keeper:
             kind, encoding = invitation.kind, invitation.task.encoding
             found = array_items(arrays, encoding.leave_out if arrays else (), record)
             numbers = metric_items(metrics or {})
-            if not self._protection.sums_differences(kind):
+            if not invitation.task.sums_differences(kind):
                 update = update_of(found, numbers, METRICS, whole_weight(weight))
-                layout, announced, vector = update.layout, update.announced, to_vector(update)
+                layout, announced = update.layout, update.announced
+                vector: NDArray[Any] = to_vector(update)
             else:
-                layout, announced, vector = self._difference(kind, found, numbers, before)
+                changed = self._difference(kind, found, numbers, before)
+                layout, announced, vector = changed.layout, changed.announced, changed.vector
+                if not self._protection.sums_differences(kind):
+                    vector = with_weight(changed, whole_weight(weight))
+                elif not changed.finite:
+                    self._log.warning("NaN or infinity in the update; zeros go into the sum instead")
             node, ready = invitation.accept(layout, announced, vector, task_digest=task_digest, log=self._log)
             self._node = (node, invitation.run, kind)
             return wire.to_bytes(ready)
@@ -151,9 +158,7 @@ class Keeper:
                 self._node = (node, run, kind)
             return wire.to_bytes(answer)
 
-    def _difference(
-        self, kind: str, arrays: list[Any], metrics: list[Any], before: Arrays
-    ) -> tuple[Any, Any, NDArray[Any]]:
+    def _difference(self, kind: str, arrays: list[Any], metrics: list[Any], before: Arrays) -> Difference:
         training = kind == TRAIN
         found = difference(
             arrays if training else metrics, baseline_of(before), training=training, weight_record=METRICS
@@ -162,6 +167,4 @@ class Keeper:
             self._log.warning(
                 "%s did not come with the task, and count from zero", ", ".join(found.from_zero)
             )
-        if not found.finite:
-            self._log.warning("NaN or infinity in the update; zeros go into the sum instead")
-        return found.layout, found.announced, found.vector
+        return found

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from secagg.federated.encrypted import SumKey
 from secagg.federated.layout import Layout
-from secagg.federated.terms import Protection
+from secagg.federated.terms import TRAIN, Protection
 from secagg.federated.weighted import Encoding
 from secagg.wire import Message
 
@@ -32,6 +32,11 @@ class Task(Message, frozen=True):
     protection: Protection
     encoding: Encoding
     weight_key: str
+
+    def sums_differences(self, kind: str) -> bool:
+        """Whether sums of a kind are of what replies change, in place of whole replies; metrics are then not sent."""
+        compressed = self.encoding.compression is not None and kind == TRAIN
+        return compressed or self.protection.sums_differences(kind)
 
 
 class Ready(Message, frozen=True):

@@ -60,7 +60,8 @@ class SumReport:
       weight: the sum of weights; the number of contributors where there is noise; 0 if nothing was opened.
       bits: of one number as it was sent.
       error: bound on the error of the arrays' means (of the metrics', in evaluations); infinite where there is noise.
-      noise_std: standard deviation of the noise in each number of the means.
+      noise_std: standard deviation of the noise in each number of the means; with compression, of rounding at random and of
+        what was not drawn, as the root of the mean square.
       spent: what this server's sums of this kind have told so far about the node that was in most of them. None without
         noise. Sums of other runs add to it: the nodes count them.
       failure: why nothing was opened, or "".

@@ -70,6 +70,7 @@ class SumServer:
         self._peers = dict(peers) if isinstance(peers, Mapping) else load_peers(peers)
         self._task = Task(protection or Protection(), encoding or Encoding(), "weight")
         self._task.protection.check_packages()
+        self._task.protection.check_encoding(self._task.encoding)
         limits_for({}, max_numbers)  # refuses what is no limit before anybody is asked
         self._max_numbers, self._log = max_numbers, log
         self.frame: Final = wire.to_bytes(self._task)

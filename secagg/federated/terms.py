@@ -10,6 +10,7 @@ from typing import Final
 from secagg import wire
 from secagg.errors import PlanError, UsageError
 from secagg.federated.bounded import Bounded, BoundedCoder, BoundedTerms
+from secagg.federated.compressed import CompressedCoder
 from secagg.federated.encrypted import EncryptedTerms, Encryption
 from secagg.federated.identities import SERVER
 from secagg.federated.layout import Coder, Layout
@@ -120,6 +121,18 @@ class Protection:
         """Whether sums of a kind are of updates within a norm, all of the same weight, in place of whole replies."""
         return self.privacy_of(kind) is not None or (self.bounded is not None and kind == TRAIN)
 
+    def check_encoding(self, encoding: Encoding) -> None:
+        """Refuse compression where numbers have a grid of their own.
+
+        Raises:
+          UsageError: as told.
+        """
+        if encoding.compression is not None and (self.sums_differences(TRAIN) or self.evaluation_privacy):
+            raise UsageError(
+                "the numbers of sums with noise, or within a bound that is checked, have a grid of their own; leave "
+                "compression out of Encoding"
+            )
+
     def check_packages(self) -> None:
         """Refuse where noise or encryption is asked for and its packages are missing.
 
@@ -218,12 +231,23 @@ class Agreement:
             raise UsageError(
                 f"there is no public key of {', '.join(map(repr, unknown[:5]))} in this party's file of public keys"
             )
+        protection.check_encoding(encoding)
         identities = tuple(peers[name] for name in self.names)
         parameters = protection.parameters(len(self.names), len(peers))
         session = self._session()
         privacy = protection.privacy_of(self.kind)
         if protection.bounded is not None and self.kind == TRAIN:
             coder: Coder = BoundedCoder(self.layout, protection.bounded, len(self.names), log=log)
+        elif privacy is None and encoding.compression is not None and self.kind == TRAIN:
+            coder = CompressedCoder(
+                self.layout,
+                encoding,
+                encoding.compression,
+                len(self.names),
+                session=session,
+                weight_key=weight_key,
+                log=log,
+            )
         elif privacy is None:
             coder = WeightedCoder(self.layout, encoding, len(self.names), weight_key=weight_key, log=log)
         else:

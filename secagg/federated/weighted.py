@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -26,19 +26,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import PlanError, RangeError, UsageError
-from secagg.federated.layout import Baseline, Entry, Layout, Means, Update, count_numbers, matches
+from secagg.federated.layout import Baseline, Entry, Layout, Means, Update, count_numbers
 from secagg.federated.limbs import ERROR, LARGEST, Limbs, shortest
+from secagg.federated.misfits import Misfits, clips_of, largest
 from secagg.prg import system_stream
 from secagg.ring import Ring, RingArray
 from secagg.updates.coding import FixedPoint, Request
+from secagg.updates.compression import Compression
 from secagg.updates.structure import Structure
 
 # Without another bound, what all weights together may be. It leaves 2^35 for the numbers: at a precision of 1e-6 they
 # lie within +-65,535.
 _ALL_WEIGHTS: Final = 1 << 28
-# Powers of two beyond the clip that bound the classes of misfits; the last class is of all beyond.
-_CLASS_BITS: Final = (4, 8, 12, 16)
-_CLASSES: Final = len(_CLASS_BITS) + 1
 _LARGEST_INT64: Final = (1 << 63) - 1
 _log = logging.getLogger("secagg.federated")
 
@@ -56,15 +55,18 @@ class Encoding:
       max_weight: largest weight of a node; None for 2^28 over the number of nodes in the sum.
       leave_out: paths of arrays that nodes keep to themselves, such as masks and counters; in the result they are what
         was sent.
+      compression: in training, few bits a number of what updates change, and a part of the numbers (`compressed`). It needs
+        clips for all arrays and a max_weight, and takes no precision.
 
     Raises:
-      UsageError: a number out of range, or paths that are no texts.
+      UsageError: a number out of range, or paths that are no texts; compression with a seed or without a max_weight.
     """
 
     clips: dict[str, float] = field(default_factory=dict)
     precision: float = 1e-6
     max_weight: int | None = None
     leave_out: tuple[str, ...] = ()
+    compression: Compression | None = None
 
     def __post_init__(self) -> None:
         paths: Any = self.leave_out
@@ -74,6 +76,14 @@ class Encoding:
         for what, number in ((f"a clip for {key!r:.80}", clip) for key, clip in self.clips.items()):
             _check_positive(what, number)
         _check_positive("a precision", self.precision)
+        if self.compression is not None and self.compression.seed is not None:
+            raise UsageError(
+                "the seed of a sum follows from its session, fresh and public; give Compression none"
+            )
+        if self.compression is not None and self.max_weight is None:
+            raise UsageError(
+                "with compression weights take few bits too: give Encoding the largest as max_weight"
+            )
         if self.max_weight is not None and not (
             isinstance(self.max_weight, int) and 1 <= self.max_weight < 1 << 62
         ):
@@ -126,14 +136,15 @@ class WeightedCoder:
     ) -> None:
         self._layout, self._nodes, self._weight_key, self._log = layout, nodes, weight_key, log
         self._max_weight = encoding.max_weight or max(1, _ALL_WEIGHTS // nodes)
-        self._clips = self._clips_of(encoding)
+        clips = clips_of(layout.arrays, encoding.clips, lambda entry: self._widest(entry, encoding.precision))
         self._arrays: FixedPoint | None = None
         ring_bits = 64
         if count_numbers(layout.arrays):
-            clips = dict(zip((entry.path for entry in layout.arrays), self._clips, strict=True))
-            structure = _structure(layout.arrays)
+            by_path = dict(zip((entry.path for entry in layout.arrays), clips, strict=True))
             self._arrays = FixedPoint(
-                Request(structure, True, clips, encoding.precision, nodes, self._max_weight)
+                Request(
+                    structure_of(layout.arrays), True, by_path, encoding.precision, nodes, self._max_weight
+                )
             )
             ring_bits = self._arrays.plan.sum_ring(nodes).bits
         # Weights and counts of misfits fit as well.
@@ -150,16 +161,18 @@ class WeightedCoder:
         self.ring = Ring(ring_bits)
         self._metrics = Limbs(metrics, **bounds, ring_bits=ring_bits) if metrics else None
         self._body = array_length + (self._metrics.length if self._metrics else 0) + 1
-        self._bounded = [*(entry.path for entry in layout.arrays), "", *(e.path for e in layout.metrics)]
-        self.length = self._body + _CLASSES * len(self._bounded)
+        paths = [*(entry.path for entry in layout.arrays), "", *(e.path for e in layout.metrics)]
+        mosts = [*clips, self._max_weight, *(LARGEST for _ in layout.metrics)]
+        self._misfits = Misfits(paths, mosts, weight_key, log)
+        self.length = self._body + self._misfits.length
 
     def contribution(self, vector: NDArray[Any]) -> RingArray:
         """Return what `to_vector` made of an update as a vector in the ring; see `Coder`."""
         values, weight = self._values(vector)
         arrays, metrics = values[: len(self._layout.arrays)], values[len(self._layout.arrays) :]
-        misfits = self._misfits_of(values, weight)
+        misfits = self._misfits.of(self._sizes(values, weight))
         out = np.empty(self.length, self.ring.dtype)
-        out[self._body :] = misfits.reshape(-1)
+        out[self._body :] = misfits
         if misfits.any():
             out[: self._body] = system_stream().ring(self._body, self.ring.bits)
             return out
@@ -177,30 +190,12 @@ class WeightedCoder:
 
     def fits(self, vector: NDArray[Any]) -> bool:
         """Whether an update is within what the encoding holds; the log says where it is not."""
-        return not self._misfits_of(*self._values(vector)).any()
+        return not self._misfits.of(self._sizes(*self._values(vector))).any()
 
-    def _misfits_of(self, values: list[NDArray[Any]], weight: int) -> NDArray[np.int64]:
-        arrays, metrics = values[: len(self._layout.arrays)], values[len(self._layout.arrays) :]
-        sizes = [_largest(value) for value in arrays]
-        misfits = np.zeros((len(self._bounded), _CLASSES), np.int64)
-        found = zip(
-            misfits,
-            self._bounded,
-            [*sizes, weight, *(_largest(value) for value in metrics)],
-            [*self._clips, self._max_weight, *(LARGEST for _ in metrics)],
-            strict=True,
-        )
-        for row, path, size, most in found:
-            if size > most:
-                row[_class(size, most)] = 1
-                self._log.error(
-                    "%s of this node's reply is beyond %.10g, and %.10g would hold it: its update stays out of the sum, "
-                    "and the sum cannot be read; the server's Encoding says what fits",
-                    repr(path) if path else "the weight",
-                    most,
-                    2.0 ** math.ceil(math.log2(size)),
-                )
-        return misfits
+    def _sizes(self, values: list[NDArray[Any]], weight: int) -> list[float]:
+        sizes: list[float] = [largest(value) for value in values]
+        sizes.insert(len(self._layout.arrays), weight)
+        return sizes
 
     def decode(
         self,
@@ -214,9 +209,7 @@ class WeightedCoder:
           RangeError: a node's numbers or weight did not fit, or the weights add up to nothing.
         """
         signed = self.ring.to_signed(total)
-        misfits = signed[self._body :].reshape(-1, _CLASSES)
-        if misfits.any():
-            raise RangeError(self._misfit(misfits, clients))
+        self._misfits.check(signed[self._body :], clients)
         weight = int(signed[self._body - 1])
         if weight <= 0:
             raise RangeError(
@@ -237,23 +230,6 @@ class WeightedCoder:
 
     def report(self, rounds: int) -> None:
         """Return None: without noise nothing bounds what is told."""
-
-    def _clips_of(self, encoding: Encoding) -> list[float]:
-        """Return the clip of each array: that of the longest path or pattern that it matches, or what 64 bits hold."""
-        given: Mapping[str, float] = encoding.clips
-        paths = [entry.path for entry in self._layout.arrays]
-        strange = [key for key in given if paths and not any(matches(path, key) for path in paths)]
-        if strange:
-            raise UsageError(
-                f"Encoding has a clip for {strange[0]!r:.80}, and no array is called so: there are "
-                + ", ".join(f"{path!r:.80}" for path in paths[:8])
-                + (f" and {len(paths) - 8} more" if len(paths) > 8 else "")
-            )
-        clips = []
-        for entry in self._layout.arrays:
-            keys = [key for key in given if matches(entry.path, key)]
-            clips.append(given[max(keys, key=len)] if keys else self._widest(entry, encoding.precision))
-        return clips
 
     def _widest(self, entry: Entry, precision: float) -> float:
         # `FixedPoint` plans for the next float64 above the largest product: a little room is left for it.
@@ -279,48 +255,15 @@ class WeightedCoder:
         (weight,) = np.frombuffer(vector, np.int64, 1, start).tolist()
         return values, weight
 
-    def _misfit(self, misfits: NDArray[np.int64], clients: int) -> str:
-        found = []
-        for counts, path, most in self._misfits(misfits):
-            nodes = int(counts.sum())
-            (last,) = np.flatnonzero(counts)[-1:]
-            holds = f"{most * 2.0 ** _CLASS_BITS[min(last, len(_CLASS_BITS) - 1)]:.10g}"
-            needed = f"{holds} holds all" if last < len(_CLASS_BITS) else f"more than {holds} is needed"
-            what = f"{path!r:.80}" if path else f"the weight {self._weight_key!r}"
-            found.append(f"{what} is beyond {most:.10g} at {nodes} of {clients} nodes ({needed})")
-        more = f"; and {len(found) - 10} more" if len(found) > 10 else ""
-        return (
-            f"nothing of the sum can be read, as updates do not fit: {'; '.join(found[:10])}{more}. Give Encoding larger "
-            "clips, another max_weight or a larger precision, or leave arrays out with leave_out; each node's own log says "
-            "what it needs"
-        )
 
-    def _misfits(self, misfits: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], str, float]]:
-        mosts = [*self._clips, self._max_weight, *(LARGEST for _ in self._layout.metrics)]
-        for counts, path, most in zip(misfits, self._bounded, mosts, strict=True):
-            if counts.any():
-                yield counts, path, most
-
-
-def _structure(entries: Sequence[Entry]) -> Structure:
+def structure_of(entries: Sequence[Entry], dtype: str = "") -> Structure:
+    """Return the structure of arrays by record and name, of their own dtypes or of one."""
     update: dict[str, dict[str, NDArray[Any]]] = {}
     for entry in entries:
         # One number shown in every place: the shape costs no memory.
-        zeros = np.broadcast_to(np.zeros((), entry.dtype), entry.shape)
+        zeros = np.broadcast_to(np.zeros((), dtype or entry.dtype), entry.shape)
         update.setdefault(entry.record, {})[entry.name] = zeros
     return Structure(update, "the first client")
-
-
-def _largest(value: NDArray[Any]) -> float | int:
-    """Return the largest absolute value, exactly."""
-    return max(abs(value.min().item()), abs(value.max().item())) if value.size else 0
-
-
-def _class(size: float, most: float) -> int:
-    for number, bits in enumerate(_CLASS_BITS):
-        if size <= most * 2.0**bits:
-            return number
-    return len(_CLASS_BITS)
 
 
 def _frac_bits(precision: float) -> int:

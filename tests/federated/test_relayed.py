@@ -75,6 +75,7 @@ def test_an_update_out_of_bounds_is_in_no_sum_and_the_server_is_told_whose_it_is
     assert "out of bounds: a, e" in played.server.reports[-1].failure
 
 
+@pytest.mark.slow
 def test_a_longer_update_of_an_honest_node_is_scaled_down_to_the_norm(tmp_path: Path) -> None:
     played = Played(tmp_path, Protection(0.2, 0.2, bounded=Bounded(("a", "b", "c"), norm=1.0)))
     result = played.round()
@@ -177,6 +178,7 @@ def test_a_step_is_answered_once_whatever_becomes_of_the_stored_state(tmp_path: 
     assert "answered before" in str(twice[0])
 
 
+@pytest.mark.slow
 def test_letters_are_refused_in_others_names_and_to_nobody(tmp_path: Path) -> None:
     played = Played(tmp_path, BOUNDED)
     wrong = iter([("b", "a:adding"), ("e", "x"), ("e", "e")])

@@ -21,6 +21,7 @@ from flwr.serverapp.strategy import FedAvg
 from secagg.errors import PlanError, RangeError, RemoteProtocolError, ShapeError, UsageError
 from secagg.federated import messages as m
 from secagg.federated.layout import Entry, Layout
+from secagg.federated.misfits import clips_of
 from secagg.federated.weighted import WeightedCoder, to_vector
 from secagg.integrations.flower import Encoding, Protection, SecureAggregation
 from secagg.integrations.flower.records import arrange, arrays_in, take_apart, to_records
@@ -253,8 +254,9 @@ def test_a_clip_for_what_is_not_there_is_refused() -> None:
         with pytest.raises(UsageError, match=f"a clip for '{key}', and no array is called so"):
             WeightedCoder(layout, Encoding(clips={"": 2.0, key: 1.0}), 3)
     # Of several that match the longest counts.
-    coder = WeightedCoder(layout, Encoding(clips={"": 2.0, "arrays": 3.0, "*/e*": 4.0, "arrays/w": 5.0}), 3)
-    assert coder._clips == [3.0, 5.0]
+    given = {"": 2.0, "arrays": 3.0, "*/e*": 4.0, "arrays/w": 5.0}
+    assert clips_of(layout.arrays, given, lambda _: 9.0) == [3.0, 5.0]
+    assert clips_of(layout.arrays, {"arrays/w": 5.0}, lambda _: 9.0) == [9.0, 5.0]
 
 
 @pytest.mark.parametrize(

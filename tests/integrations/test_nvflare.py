@@ -154,6 +154,16 @@ def test_run_numbers_and_digests_of_tasks_are_what_every_release_makes_of_them(
     assert by_hand["digest"] == expected.hex()
 
 
+@pytest.mark.parametrize(("case", "means"), [("few bits", [2, 3, 4, 5]), ("few bits, differences", [2] * 4)])
+def test_in_few_bits_means_are_off_by_what_the_report_states(
+    by_hand: dict[str, Any], case: str, means: list[float]
+) -> None:
+    found = by_hand[case]
+    assert found["contributors"] == SITES
+    assert 1e-4 < found["error"] < 4e-3
+    assert found["means"]["w"] == pytest.approx(means, abs=found["error"])
+
+
 @pytest.mark.parametrize("case", ["another model", "another round"])
 def test_a_site_that_is_asked_for_something_else_is_in_no_sum_with_the_others(
     by_hand: dict[str, Any], case: str

@@ -118,6 +118,13 @@ def test_sums_are_weighted_means_and_weights_are_not_told(by_hand: dict[str, Any
     assert found["sizes"] == [-1, 10]  # outside, and inside the training
 
 
+def test_in_few_bits_the_mean_is_off_by_what_the_report_states(by_hand: dict[str, Any]) -> None:
+    found = by_hand["few bits"]
+    assert (found["contributors"], found["weight"]) == (NAMES, 150)
+    assert 1e-4 < found["error"] < 1e-2
+    assert found["model"] == pytest.approx([i + 55 / 15 for i in range(4)], abs=found["error"])
+
+
 def test_two_sums_under_a_nodes_key_follow_each_other(by_hand: dict[str, Any]) -> None:
     found = by_hand["encrypted"]
     assert found["model"] == pytest.approx([i + 2 * 55 / 15 for i in range(4)], abs=4e-6)

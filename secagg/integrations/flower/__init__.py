@@ -54,10 +54,12 @@ from secagg.federated.terms import Protection
 from secagg.federated.weighted import Encoding
 from secagg.integrations.flower.mod import SecureMod
 from secagg.integrations.flower.strategy import SecureAggregation
+from secagg.updates.compression import Compression
 from secagg.updates.privacy import Privacy
 
 __all__ = [
     "Bounded",
+    "Compression",
     "Encoding",
     "Encryption",
     "Privacy",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from secagg import wire
 from secagg.errors import RemoteProtocolError, SecaggError, UsageError
+from secagg.federated.compressed import with_weight
 from secagg.federated.identities import SERVER
 from secagg.federated.messages import STALE, TASK
 from secagg.federated.node import Invitation, Node, OwnNode
@@ -113,15 +114,18 @@ class SecureMod:
         if reply.has_error():
             return Message(reply.error, reply_to=message)
         task, privacy = invitation.task, self.protection.privacy_of(kind)
-        if not self.protection.sums_differences(kind):
+        if not task.sums_differences(kind):
             update = take_apart(reply.content, task.weight_key, task.encoding.leave_out)
             layout, announced = update.layout, update.announced
             vector: NDArray[Any] = to_vector(update)
         else:
             found = difference(reply.content, kind, sent, task.weight_key, task.encoding.leave_out)
+            layout, announced, vector = found.layout, found.announced, found.vector
+            if not self.protection.sums_differences(kind):
+                whole = take_apart(reply.content, task.weight_key, task.encoding.leave_out)
+                vector = with_weight(found, whole.weight)
             is_first = invitation.spent is not None and invitation.spent.count == 0  # of this budget
             _tell(found, kind, privacy, is_first=is_first)
-            layout, announced, vector = found.layout, found.announced, found.vector
         node, ready = invitation.accept(
             layout, announced, vector, task_digest=digest, setting=setting, log=_log
         )
@@ -150,6 +154,8 @@ def _tell(found: Difference, kind: str, privacy: Privacy | None, *, is_first: bo
         _log.info("protected %s: under %s all nodes count the same, whatever their weights", kind, privacy)
         if found.left_out:
             _log.info("protected %s: not sent, as nothing bounds them: %s", kind, ", ".join(found.left_out))
+    elif privacy is None and found.left_out:
+        _log.info("protected %s: not sent: %s", kind, ", ".join(found.left_out))
     if found.from_zero:
         _log.warning(
             "protected %s: %s did not come with the task under this record, name and shape, and count from zero, not "

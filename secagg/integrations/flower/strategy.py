@@ -112,6 +112,7 @@ class SecureAggregation(Strategy):
         self._terms = Task(protection or Protection(), encoding or Encoding(), key)
         self._protection = self._terms.protection
         self._protection.check_packages()
+        self._protection.check_encoding(self._terms.encoding)
         # Known only of strategies made like FedAvg; with others evaluation is left out.
         if not self._protection.evaluates and getattr(strategy, "fraction_evaluate", 0.0) > 0:
             raise UsageError(
@@ -201,11 +202,11 @@ class SecureAggregation(Strategy):
         if not asked:
             return asked
         sent = arrays_in(asked[0].content)
-        if self._protection.sums_differences(kind) and any(
+        if self._terms.sums_differences(kind) and any(
             not _same(sent, arrays_in(message.content)) for message in asked[1:]
         ):
             raise UsageError(
-                "updates within a norm are added to what was sent, and the strategy sends nodes different arrays"
+                "what updates change is added to what was sent, and the strategy sends nodes different arrays"
             )
         digest = b""
         if self._protection.is_malicious:

@@ -35,10 +35,12 @@ from secagg.federated.terms import Protection
 from secagg.federated.weighted import Encoding
 from secagg.integrations.nvflare.aggregator import SecureAggregator
 from secagg.integrations.nvflare.filter import SecureFilter
+from secagg.updates.compression import Compression
 from secagg.updates.privacy import Privacy
 
 __all__ = [
     "Bounded",
+    "Compression",
     "Encoding",
     "Encryption",
     "Privacy",

@@ -31,9 +31,11 @@ from secagg.federated.terms import Protection
 from secagg.federated.weighted import Encoding
 from secagg.integrations.openfl.aggregation import SecureSum
 from secagg.integrations.openfl.task_runner import SecureTaskRunner
+from secagg.updates.compression import Compression
 from secagg.updates.privacy import Privacy
 
 __all__ = [
+    "Compression",
     "Encoding",
     "Encryption",
     "Privacy",

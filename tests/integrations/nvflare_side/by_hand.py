@@ -25,6 +25,7 @@ KEYS = sys.argv[1]
 SITES = [f"site-{i}" for i in range(1, 6)]
 MODEL = {"w": np.arange(4, dtype=np.float32)}
 ACTIVE = {"max_corrupt": 0.2, "max_dropout": 0.2, "threat_model": "malicious"}
+FEW = {"clips": {"": 4.0}, "max_weight": 2, "compression": {"bits": 12}}
 BOUNDED = {**ACTIVE, "bounded": {"computing": SITES[:3], "norm": 10.0}}
 
 
@@ -90,9 +91,9 @@ def refused_reply(reply):
 
 
 class Server:
-    def __init__(self, engine, protection=ACTIVE):
+    def __init__(self, engine, protection=ACTIVE, encoding=None):
         self.contexts = FLContextManager(engine, "server", "job", {}, {})
-        self.aggregator = SecureAggregator(f"{KEYS}/peers.toml", protection)
+        self.aggregator = SecureAggregator(f"{KEYS}/peers.toml", protection, encoding)
 
     def task(self, number=0):
         task, fl_ctx = task_of(dict(MODEL), number), self.contexts.new_context()
@@ -113,16 +114,17 @@ class Server:
         return {
             "kind": result.data_kind,
             "means": means,
+            "error": report.error,
             "contributors": report.contributors,
             "missed": dict(report.missed),
             "failure": report.failure,
         }
 
 
-def played(tamper=None, protection=ACTIVE, kind=DataKind.WEIGHTS):
+def played(tamper=None, protection=ACTIVE, kind=DataKind.WEIGHTS, encoding=None):
     """Play one round; `tamper` alters the server's task for one site."""
     engine = Engine()
-    server = Server(engine, protection)
+    server = Server(engine, protection, encoding)
     for i, name in enumerate(SITES):
         site, task = Site(name, engine, protection), server.task()
         if tamper and name == "site-1":
@@ -168,6 +170,8 @@ def main():
         "plain": played(),
         "differences": played(kind=DataKind.WEIGHT_DIFF),
         "bounded": played(protection=BOUNDED),
+        "few bits": played(encoding=FEW),
+        "few bits, differences": played(encoding=FEW, kind=DataKind.WEIGHT_DIFF),
         "another model": played(tamper=other_model),
         "another round": played(tamper=other_round),
         "no terms": blocked(lambda: site.asked(task_of(MODEL))),

@@ -18,6 +18,7 @@ from secagg.wire import to_bytes
 KEYS = sys.argv[1]
 PEERS = f"{KEYS}/peers.toml"
 ENCRYPTED = {"max_corrupt": 0.2, "max_dropout": 0.2, "encryption": {"key_holder": "col2"}}
+FEW = {"clips": {"": 8.0}, "max_weight": 50, "compression": {"bits": 12}}
 MODEL = {"w": np.arange(4, dtype=np.float32)}
 
 
@@ -74,10 +75,10 @@ def runner(name, protection=PROTECTION, kind=Protected, **more):
     return kind(name, identity=f"{KEYS}/{{collaborator}}.key", peers=PEERS, protection=protection, **more)
 
 
-def summing(protection=PROTECTION):
+def summing(protection=PROTECTION, encoding=None):
     kept: Any = type(SecureSum)
     kept._instances.clear()  # OpenFL keeps one of a kind
-    return SecureSum(PEERS, protection)
+    return SecureSum(PEERS, protection, encoding)
 
 
 def played(rounds, change=None, server=None, order=(m.FRAMES, "w"), **runners):
@@ -116,6 +117,7 @@ def played(rounds, change=None, server=None, order=(m.FRAMES, "w"), **runners):
         "model": model["w"].tolist(),
         "contributors": report and report.contributors,
         "missed": report and dict(report.missed),
+        "error": report and report.error,
         "weight": report and report.weight,
         "failure": report and report.failure,
         "kept": kept[-1],
@@ -164,6 +166,7 @@ def main():
         "another protection": played(7, col2=runner("col2", {**PROTECTION, "threat_model": "semi-honest"})),
         "no part of the model": played(7, col3=runner("col3", extra=("momentum",))),
         "encrypted": played(9, server=summing(ENCRYPTED), **{n: runner(n, ENCRYPTED) for n in NAMES}),
+        "few bits": played(7, server=summing(encoding=FEW)),
         "too early": played(7, order=("w", m.FRAMES)),
         "another task": refused(
             lambda: runner("col1").get_required_tensorkeys_for_function("train_task"), UsageError

@@ -1,0 +1,63 @@
+"""Sums in few bits, and under a key that nodes make together, through Flower's messages; a node is lost in each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
+pytest.importorskip("flwr", minversion="1.41", reason="flwr is an optional dependency: secagg[flower]")
+
+from flwr.app import Array, ArrayRecord
+from flwr.serverapp.strategy import FedAvg
+
+from secagg.integrations.flower import Compression, Encoding, Protection, SecureAggregation, SharedKey
+
+SHARED = Protection(0.25, 0.25, shared_key=SharedKey(("a", "b")))
+MASKS = Protection(0.25, 0.25)
+FEW = Encoding({"": 4.0}, max_weight=2, compression=Compression(bits=12))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("protection", "encoding", "error"),
+    [(SHARED, Encoding({"": 16.0}, max_weight=100), 2e-6), (MASKS, FEW, 4e-3)],
+)
+def test_a_mean_is_that_of_those_who_stay_and_within_the_stated_error(
+    make: Callable[..., Any],
+    grid_of: Callable[[Any], Any],
+    protection: Protection,
+    encoding: Encoding,
+    error: float,
+) -> None:
+    played = make(protection, encoding=encoding)
+    node, calls = played.nodes["d"], []
+    take = node.take
+
+    def taking(message: Any) -> Any:
+        calls.append(message)
+        if len(calls) == 3:  # the task and its keys come before
+            (played.folder / "d.key").rename(played.folder / "gone")
+        return take(message)
+
+    node.take = taking
+    secure = SecureAggregation(
+        FedAvg(min_available_nodes=4, fraction_evaluate=0.0),
+        peers=played.folder / "peers.toml",
+        protection=protection,
+        encoding=encoding,
+        poll_s=0.0,
+        timeout_s=5.0,
+    )
+    result = secure.start(grid_of(played), ArrayRecord({"w": Array(np.zeros(3, np.float32))}), num_rounds=1)
+    (report,) = secure.reports
+    assert (report.contributors, report.failure, report.weight) == (("a", "b", "c"), "", 6)
+    assert report.error < error
+    # Nodes reply 0 to 3, each with a weight of 2.
+    assert result.arrays["w"].numpy() == pytest.approx(np.full(3, 1.0), abs=report.error)
+    metrics = dict(result.train_metrics_clientapp[1])
+    assert metrics == ({} if encoding.compression else {"loss": pytest.approx(1.0)})
