@@ -78,10 +78,20 @@ def inverse(values: NDArray[np.complex128]) -> None:
 def multiply_rows(
     values: NDArray[np.complex128], factor: NDArray[np.complex128], out: NDArray[np.complex128]
 ) -> None:
-    """Write each row of values, entry by entry times the row that all of factor's `ROWS` rows are; out may be values."""
-    for start in range(0, len(values), ROWS):
-        part = values[start : start + ROWS].reshape(-1)
-        np.multiply(part, factor.reshape(-1)[: part.size], out=out[start : start + ROWS].reshape(-1))
+    """Write each row of values, entry by entry times a factor; out may be values.
+
+    Args:
+      values, out: shape (..., rows, N/2); what comes before the rows broadcasts with the factor's.
+      factor: shape (..., ROWS, N/2), all of its rows alike; C-contiguous, as out is.
+    """
+    whole = out.shape[-2] - out.shape[-2] % ROWS
+    if whole:
+        long = (-1, ROWS * out.shape[-1])
+        # Splitting off rows never copies: the rows behind one another stay so.
+        at_once, target = (x[..., :whole, :].reshape(*x.shape[:-2], *long) for x in (values, out))
+        np.multiply(at_once, factor.reshape(*factor.shape[:-2], *long), out=target)
+    if whole < out.shape[-2]:
+        np.multiply(values[..., whole:, :], factor[..., :1, :], out=out[..., whole:, :])
 
 
 def _roots(degree: int) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:

@@ -44,7 +44,7 @@ from secagg.he.rlwe.products import (
     batch_blocks,
     multiply,
     share,
-    transform_key,
+    transform_keys,
     transform_secret,
 )
 from secagg.he.scheme import (
@@ -96,7 +96,7 @@ class PublicKey(ExactPublicKey):
       UsageError: another number of blocks, a seed of another length, or key holders that do not flood.
     """
 
-    __slots__ = ("_a", "_b", "_kept", "_key_id", "b", "flood_bits", "holders", "parameters", "seed")
+    __slots__ = ("_kept", "_key_id", "_transforms", "b", "flood_bits", "holders", "parameters", "seed")
 
     message_type: ClassVar[type[Message]] = PublicKeyMessage
     ciphertext_type: ClassVar[type[Message]] = CiphertextMessage
@@ -136,7 +136,7 @@ class PublicKey(ExactPublicKey):
                 bytes([flood_bits]),
             ],
         )
-        self._a, self._b = transform_key(expand_seed(parameters, self.seed)), transform_key(b)
+        self._transforms = transform_keys([b, expand_seed(parameters, self.seed)])
         self._kept: list[Workspace] = []
 
     @classmethod
@@ -232,16 +232,20 @@ class PublicKey(ExactPublicKey):
             for start in batches:
                 stop, number = min(start + step, blocks), start // step
                 stream = Stream(keys[KEY_BYTES * number : KEY_BYTES * (number + 1)])
-                c0, c1 = words.rows(start, stop), words.rows(blocks + start, blocks + stop)
                 rows = stop - start
-                ternary, counts, coins = work.ternary[:rows], work.counts[:rows], work.coins[:rows]
+                ternary, counts, coins = work.ternary[:rows], work.counts[:, :rows], work.coins(2, rows)
                 sampling.ternary(ternary, stream)
-                u = work.load_small(ternary)
+                numbers = flat[start * p.degree : stop * p.degree]
+                if p.high_dtype is None:
+                    # Noise goes to the byte below them: a plan that `noise.check` lets pass has a shift of 12 or more.
+                    with_noise = counts[0].reshape(-1)
+                    np.left_shift(numbers, shift, out=with_noise[: numbers.size], dtype=np.uint64)
+                    with_noise[numbers.size :] = 0
                 sampling.noise_counts(counts, coins, stream)
-                work.multiply_key(self._b, u, c0, counts)
-                c0.add_shifted(flat[start * p.degree : stop * p.degree], shift, coins)
-                sampling.noise_counts(counts, coins, stream)
-                work.multiply_key(self._a, u, c1, counts)
+                halves = tuple(word.reshape(2, blocks, p.degree)[:, start:stop] for word in words.words)
+                work.multiply_keys(self._transforms, work.load_small(ternary), halves, counts)
+                if p.high_dtype is not None:
+                    words.rows(start, stop).add_shifted(numbers, shift, coins)
             self._kept.append(work)
 
         share(run, starts, executor)
@@ -327,7 +331,7 @@ class SecretKey(ExactSecretKey):
                 x = work.words.rows(0, stop - start)
                 work.multiply(c1.rows(start, stop), self._transform, x)
                 x += c0.rows(start, stop)
-                opening.load(start, x, work.coins[: stop - start])
+                opening.load(start, x, work.coins(stop - start))
             self._kept.append(work)
 
         share(run, range(0, c0.blocks, step), executor)

@@ -25,8 +25,10 @@ Coefficients are in stored order (see `polynomials`), which is how complex numbe
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Final
 
@@ -36,7 +38,7 @@ from numpy.typing import NDArray
 from secagg.errors import InexactError
 from secagg.he.rlwe.fourier import ROWS, inverse, multiply_rows, transform, weights
 from secagg.he.rlwe.parameters import Parameters
-from secagg.he.rlwe.polynomials import Polynomials
+from secagg.he.rlwe.polynomials import Polynomials, Words
 from secagg.threads import helping
 
 Transformed = NDArray[np.complex128]
@@ -62,21 +64,21 @@ class Workspace:
 
     Attributes:
       words: polynomials, for results that are not kept.
-      ternary, counts, coins: shape (blocks, N), for `sampling`: int8, and twice uint64; counts stay zero but for the
-        lowest byte of each word.
+      ternary: int8, shape (blocks, N), for `sampling`.
+      counts: uint64, shape (2, blocks, N), zeros at first. The second half stays zero but for the lowest byte of each word.
     """
 
-    __slots__ = ("_limbs", "_small", "blocks", "coins", "counts", "parameters", "ternary", "words")
+    __slots__ = ("_coins", "_limbs", "_small", "blocks", "counts", "parameters", "ternary", "words")
 
     def __init__(self, parameters: Parameters, blocks: int) -> None:
-        shape = (blocks, parameters.degree // 2)
+        size = blocks * parameters.degree
         self.parameters, self.blocks = parameters, blocks
-        self._small: Transformed = np.empty(shape, np.complex128)
-        self._limbs = [np.empty(shape, np.complex128) for _ in range(parameters.limbs)]
+        self._small: Transformed = np.empty((blocks, parameters.degree // 2), np.complex128)
+        self._limbs: Transformed = np.empty(parameters.limbs * size, np.complex128)
         self.words = Polynomials.empty(parameters, blocks)
         self.ternary = np.empty((blocks, parameters.degree), np.int8)
-        self.counts = np.zeros((blocks, parameters.degree), np.uint64)
-        self.coins = np.empty((blocks, parameters.degree), np.uint64)
+        self.counts = np.zeros((2, blocks, parameters.degree), np.uint64)
+        self._coins = np.empty(2 * size, np.uint64)
 
     @classmethod
     def taken_from(cls, kept: list[Workspace], parameters: Parameters, blocks: int) -> Workspace:
@@ -90,6 +92,11 @@ class Workspace:
     def __repr__(self) -> str:
         return f"<workspace of {self.blocks} blocks of {self.parameters.name}>"
 
+    def coins(self, *outer: int) -> NDArray[np.uint64]:
+        """Return memory for up to two words a coefficient, shape (*outer, N), that holds anything."""
+        shape = (*outer, self.parameters.degree)
+        return self._coins[: math.prod(shape)].reshape(shape)
+
     def load_small(self, values: NDArray[np.int8]) -> Transformed:
         """Return the transforms of small polynomials; overwritten by the next call.
 
@@ -100,26 +107,24 @@ class Workspace:
         _transform_small(values, z)
         return z
 
-    def multiply_key(
-        self, key: Transformed, small: Transformed, out: Polynomials, noise: NDArray[np.uint64] | None = None
+    def multiply_keys(
+        self, keys: Transformed, small: Transformed, out: Words, noise: NDArray[np.uint64] | None = None
     ) -> None:
-        """Write key * small + noise - 21 (without noise: key * small) for each small polynomial.
+        """Write key * small + noise - 21 (without noise: key * small) for each key and small polynomial.
 
         Args:
-          key: from `transform_key`.
+          keys: from `transform_keys`, of at most two polynomials.
           small: from `load_small`, shape (rows, N/2).
-          out: `rows` polynomials.
-          noise: 0..42, shape (rows, N), as `sampling.noise_counts` makes it.
+          out: words of shape (keys, rows, N), the lowest first.
+          noise: shape (keys, rows, N): 0..42 as `sampling.noise_counts` makes it, plus anything that is to be added.
 
         Raises:
           InexactError: see there.
         """
-        doubled = []
-        for i in range(self.parameters.limbs):
-            z = self._limbs[i][: len(small)]
-            multiply_rows(small, key[i], z)
-            doubled.append(self._doubled(z, i, noise is not None))
-        _recombine(doubled, self.parameters, out, noise)
+        limbs, count, _, half = keys.shape
+        z = self._limbs[: limbs * count * small.size].reshape(limbs, count, len(small), half)
+        multiply_rows(small, keys, z)
+        _recombine(self._doubled(z, noise is not None), self.parameters, out, noise)
 
     def multiply(self, a: Polynomials, small: Transformed, out: Polynomials) -> None:
         """Write a * small for each polynomial of a.
@@ -132,22 +137,20 @@ class Workspace:
         Raises:
           InexactError: see there.
         """
-        views = [z[: a.blocks] for z in self._limbs]
-        _cut(a, views, self.words.rows(0, a.blocks))
-        doubled = []
-        for i, z in enumerate(views):
-            multiply_rows(z, weights(self.parameters.degree).forward, z)
-            transform(z)
-            multiply_rows(z, small, z)
-            doubled.append(self._doubled(z, i, False))
-        _recombine(doubled, self.parameters, out, None)
+        shape = (self.parameters.limbs, a.blocks, self.parameters.degree // 2)
+        z = self._limbs[: math.prod(shape)].reshape(shape)
+        _cut(a, list(z), self.words.rows(0, a.blocks))
+        multiply_rows(z, weights(self.parameters.degree).forward, z)
+        transform(z)
+        multiply_rows(z, small, z)
+        _recombine(self._doubled(z, False), self.parameters, out.words, None)
 
-    def _doubled(self, z: Transformed, limb: int, noisy: bool) -> NDArray[np.uint64]:
-        """Transform back, round, check, and return twice the integers plus `_BITS` and an offset, in place."""
+    def _doubled(self, z: Transformed, noisy: bool) -> NDArray[np.uint64]:
+        """Transform back, round, check, and return twice the integers plus `_BITS` and an offset, in place; limbs first."""
         inverse(z)
         multiply_rows(z, weights(self.parameters.degree).backward, z)
-        numbers = z.view(np.float64)
-        np.add(numbers, _magic(self.parameters, limb, noisy), out=numbers)
+        numbers = z.view(np.float64).reshape(len(z), -1)
+        np.add(numbers, _magic(self.parameters, noisy), out=numbers)
         doubled = z.view(np.uint64)
         (seen,) = np.bitwise_or.reduce(doubled.reshape(-1), keepdims=True).tolist()
         if seen & 1 or seen >> 52 != _BITS >> 52:
@@ -167,16 +170,16 @@ def transform_secret(values: NDArray[np.int8], parameters: Parameters) -> Transf
     return np.tile(z, (ROWS, 1))
 
 
-def transform_key(a: Polynomials) -> Transformed:
-    """Return what `multiply_key` takes of one polynomial, shape (limbs, ROWS, N/2)."""
-    p = a.parameters
-    z = np.empty((p.limbs, 1, p.degree // 2), np.complex128)
-    _cut(a, list(z), Polynomials.empty(p, 1))
-    for limb in z:
-        multiply_rows(limb, weights(p.degree).forward, limb)
-        transform(limb)
+def transform_keys(keys: Sequence[Polynomials]) -> Transformed:
+    """Return what `multiply_keys` takes of polynomials, one each, shape (limbs, keys, ROWS, N/2)."""
+    p = keys[0].parameters
+    z = np.empty((p.limbs, len(keys), 1, p.degree // 2), np.complex128)
+    for i, key in enumerate(keys):
+        _cut(key, list(z[:, i]), Polynomials.empty(p, 1))
+    multiply_rows(z, weights(p.degree).forward, z)
+    transform(z)
     z *= 2.0 / p.degree
-    return np.tile(z, (1, ROWS, 1))
+    return np.tile(z, (1, 1, ROWS, 1))
 
 
 def _transform_small(values: NDArray[np.int8], out: Transformed) -> None:
@@ -185,48 +188,50 @@ def _transform_small(values: NDArray[np.int8], out: Transformed) -> None:
     transform(out)
 
 
-def _magic(parameters: Parameters, limb: int, noisy: bool) -> float:
-    """Return 1.5 * 2^51 plus what makes its own bits and the noise's offset vanish from the result.
+@functools.cache  # one entry a set, and with and without noise
+def _magic(parameters: Parameters, noisy: bool) -> NDArray[np.float64]:
+    """Return, by limb, 1.5 * 2^51 plus what makes its own bits and the noise's offset vanish from the result.
 
     Rounded limb i, halved, is x_i + C + offset with C = `_TOP`. The lowest limb carries C >> l into the next; that one is
     given -(C >> l), so that it carries C >> l again, and so on. What is left in the result is multiplied by 2^l
     or more and by C, whose lowest 50 bits are zero: it vanishes modulo 2^64 for l = 26 and 32, in either word.
     """
-    if limb == 0:
-        return _HALVES - (NOISE_OFFSET if noisy else 0)
-    return _HALVES - (_TOP >> parameters.limb_bits)
+    magic = np.full((parameters.limbs, 1), _HALVES - (_TOP >> parameters.limb_bits))
+    magic[0] = _HALVES - (NOISE_OFFSET if noisy else 0)
+    magic.setflags(write=False)
+    return magic
 
 
 def _cut(a: Polynomials, out: list[Transformed], scratch: Polynomials) -> None:
     """Write the signed limbs of each coefficient, as float64.
 
     With half of 2^l added at each limb but the top one, the digits of l bits are the limbs plus 2^(l-1). Flipping their
-    upper bits then makes two's complement of them.
+    upper bits then makes two's complement of them. The lowest 32 bits of a word are such a limb as they are.
     """
     bits, limbs = a.parameters.limb_bits, a.parameters.limbs
     halves = sum(1 << (bits * i + bits - 1) for i in range(limbs - 1))
     numbers = [z.view(np.float64) for z in out]
     under, low = np.uint64(halves & (2**64 - 1)), scratch.low
     np.add(a.low, under, out=low)
-    if a.high is not None and scratch.high is not None:
-        above, high = scratch.high.dtype.type(halves >> 64), scratch.high
-        np.add(a.high, above, out=high)
-        np.add(high, np.less(low, under), out=high)
-        np.bitwise_xor(high, above, out=high)
+    if a.high is None or scratch.high is None:
+        np.copyto(numbers[0], a.low.view(np.int32)[:, 0::2])
+        np.copyto(numbers[1], low.view(np.int32)[:, 1::2])
+        return
+    above, high = scratch.high.dtype.type(halves >> 64), scratch.high
+    np.add(a.high, above, out=high)
+    np.add(high, np.less(low, under), out=high)
+    np.bitwise_xor(high, above, out=high)
     np.bitwise_xor(low, under, out=low)
     if bits == 32:
         digits = low.view(np.int32)
         np.copyto(numbers[0], digits[:, 0::2])
         np.copyto(numbers[1], digits[:, 1::2])
-    if scratch.high is None:
-        return
-    if bits == 32:
-        np.copyto(numbers[2], scratch.high.view(np.int32))
+        np.copyto(numbers[2], high.view(np.int32))
         return
     # A digit is moved to the top, and down again with its sign. The third lies across both words.
-    signed = scratch.high.view(np.int64)
+    signed = high.view(np.int64)
     integers = [z.view(np.int64) for z in out]
-    for i, word, up in ((0, low, 38), (1, low, 12), (2, scratch.high, 50), (3, scratch.high, 24)):
+    for i, word, up in ((0, low, 38), (1, low, 12), (2, high, 50), (3, high, 24)):
         np.left_shift(word, up, out=integers[i].view(np.uint64))
         np.right_shift(integers[i], 38, out=integers[i])
     np.right_shift(low, 52, out=low)
@@ -237,29 +242,28 @@ def _cut(a: Polynomials, out: list[Transformed], scratch: Polynomials) -> None:
 
 
 def _recombine(
-    x: list[NDArray[np.uint64]], parameters: Parameters, out: Polynomials, noise: NDArray[np.uint64] | None
+    x: NDArray[np.uint64], parameters: Parameters, out: Words, noise: NDArray[np.uint64] | None
 ) -> None:
     """Write the sum of the limbs x_i 2^(i l) and the noise, modulo 2^w, from twice the x_i; overwrites x.
 
     The low word is what the sum leaves modulo 2^64. What it carries into the high word comes from adding the
     upper part of each limb to the next, with sign. Left shifts and sums wrap, which is meant.
     """
-    bits, low = parameters.limb_bits, out.low
+    bits, low = parameters.limb_bits, out[0]
     np.right_shift(x[0], 1, out=x[0])
     if noise is not None:
         np.add(x[0], noise, out=x[0])
     np.left_shift(x[1], bits - 1, out=low)
     np.add(low, x[0], out=low)
-    if out.high is None:
+    if len(out) == 1:
         return
-    for limb in x[1:3]:
-        np.right_shift(limb, 1, out=limb)
+    high = out[1]
+    np.right_shift(x[1:3], 1, out=x[1:3])
     _carry(x[0], x[1], bits)
     if bits == 32:
         _carry(x[1], x[2], bits)
-        np.copyto(out.high, x[2], casting="unsafe")
+        np.copyto(high, x[2], casting="unsafe")
         return
-    high = out.high
     np.left_shift(x[2], 52, out=x[0])
     np.add(low, x[0], out=low)
     _carry(x[1], x[2], bits)

@@ -27,30 +27,30 @@ def ternary(out: NDArray[np.int8], rng: Stream) -> None:
     """
     coins = out.view(np.uint8)
     rng.fill(coins)
-    if not np.all(coins):
-        flat = coins.reshape(-1)
-        rejected = np.flatnonzero(flat == 0)
-        while rejected.size:
-            flat[rejected] = rng.ring(rejected.size, 8)
-            rejected = rejected[flat[rejected] == 0]
+    flat = coins.reshape(-1)
+    rejected = np.flatnonzero(flat == 0)
+    while rejected.size:
+        drawn = rng.ring(rejected.size, 8)
+        flat[rejected] = drawn
+        rejected = rejected[drawn == 0]
     above = np.greater(coins, 170)  # 171..255: 85 bytes
     below = np.less(coins, 86)  # 1..85
     np.subtract(above.view(np.int8), below.view(np.int8), out=out)
 
 
 def noise_counts(out: NDArray[np.uint64], words: NDArray[np.uint64], rng: Stream) -> None:
-    """Fill an array with noise of width 3.24, plus 21: the number of heads among 42 coins.
+    """Write noise of width 3.24, plus 21, to the lowest byte of each word: the number of heads among 42 coins.
 
     The centred binomial distribution of parameter 21 is the difference of two counts of 21 coins. One count of 42
     coins less 21 has the same distribution.
 
     Args:
-      out: uint64, C-contiguous; **zero but for the lowest byte of each word**, and so left.
-      words: uint64 of the same shape, overwritten with keystream.
+      out: uint64, each row without gaps; the upper bytes of each word stay what they are.
+      words: uint64 of the same shape, C-contiguous, overwritten with keystream.
     """
     rng.fill(words)
     np.bitwise_and(words, _COIN_BITS, out=words)
-    # Counts are bytes. Written to the lowest byte of each word, they need no conversion.
+    # Counts are bytes. Written to the lowest byte of each word, they need no conversion and no addition.
     np.bitwise_count(words, out=out.view(np.uint8)[..., ::8])
 
 

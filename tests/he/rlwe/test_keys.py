@@ -95,6 +95,15 @@ def test_every_ring_decrypts_exactly(p: Parameters, bits: int) -> None:
     assert key.decrypt_encoded(c).dtype == plan.ring.dtype
 
 
+@each_set
+def test_what_a_longer_array_left_in_kept_memory_enters_no_shorter_one(p: Parameters) -> None:
+    plan = Plan(64, 0, 2.0**15, 2)
+    key = KEYS[p.modulus_bits]
+    for blocks in (3, 1, 2):
+        values = np.full(blocks * p.degree - 5, -(2**15)).view(np.uint64)
+        assert np.array_equal(key.decrypt_encoded(key.public_key.encrypt_encoded(values, plan)), values)
+
+
 @pytest.mark.parametrize("bits", [96, 128])
 def test_sums_of_64_bits_decrypt_exactly(bits: int) -> None:
     plan = Plan(64, 0, 2.0**61, 3)
