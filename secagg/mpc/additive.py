@@ -24,6 +24,7 @@ from secagg.ring import Ring, RingArray
 SEED_BYTES: Final = KEY_BYTES
 _LABEL: Final = "secagg.mpc.additive/share"
 _CHUNK_BYTES: Final = 1 << 17  # masks are expanded and added in the second-level cache
+_TOGETHER: Final = 64  # seeds whose streams are open at the same time
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -65,10 +66,9 @@ def share(x: RingArray, n: int, ring: Ring, rng: Stream) -> tuple[list[Seed], Ri
         raise UsageError(f"expected at least 2 shares, got {n}; a single share is the secret itself")
     ring.check(x)
     seeds = [Seed(rng.bytes(SEED_BYTES)) for _ in range(n - 1)]
-    rest = np.array(x, order="C")
-    for seed in seeds:
-        _combine(np.subtract, rest, seed)
-    return seeds, ring.reduce(rest, out=rest)
+    rest: RingArray = np.empty(x.shape, ring.dtype)
+    _combine(np.subtract, np.ascontiguousarray(x), seeds, ring, rest)
+    return seeds, rest
 
 
 def expand(share: Share, shape: tuple[int, ...], ring: Ring) -> RingArray:
@@ -93,15 +93,23 @@ def reconstruct(shares: Sequence[Share], shape: tuple[int, ...], ring: Ring) -> 
     Raises:
       ShapeError: an array of another shape or dtype.
     """
-    total: RingArray = np.zeros(shape, ring.dtype)
+    seeds, arrays = [], []
     for one in shares:
         if isinstance(one, Seed):
-            _combine(np.add, total, one)
-        else:
-            _check_shape(one, shape)
-            if one.dtype != ring.dtype:
-                raise ShapeError(f"expected a share of {ring.dtype}, got {one.dtype}")
-            total += one  # wraps, which is meant
+            seeds.append(one)
+            continue
+        _check_shape(one, shape)
+        if one.dtype != ring.dtype:
+            raise ShapeError(f"expected a share of {ring.dtype}, got {one.dtype}")
+        arrays.append(one)
+    if len(arrays) == 1 and seeds:
+        total: RingArray = np.empty(shape, ring.dtype)
+        _combine(np.add, np.ascontiguousarray(arrays[0]), seeds, ring, total)
+        return total
+    total = np.zeros(shape, ring.dtype)
+    for one in arrays:
+        total += one  # wraps, which is meant
+    _combine(np.add, total, seeds, ring, total)
     return ring.reduce(total, out=total)
 
 
@@ -110,14 +118,23 @@ def _check_shape(values: RingArray, shape: tuple[int, ...]) -> None:
         raise ShapeError(f"expected a share of shape {shape}, got {values.shape}")
 
 
-def _combine(operation: np.ufunc, total: RingArray, seed: Seed) -> None:
-    """Add or subtract a seed's mask in place, modulo the dtype's own power of two, of which 2**bits is a divisor."""
-    stream = Stream(derive_key(seed.key, label=_LABEL))
-    flat = total.reshape(-1)
-    step = _CHUNK_BYTES // total.itemsize
-    buffer = np.empty(min(step, flat.size), total.dtype)
-    for start in range(0, flat.size, step):
-        part = flat[start : start + step]
-        mask = buffer[: part.size]
-        stream.fill(mask)
-        operation(part, mask, out=part)
+def _combine(operation: np.ufunc, x: RingArray, seeds: Sequence[Seed], ring: Ring, out: RingArray) -> None:
+    """Write x with the seeds' masks added or subtracted, reduced; out may be x, and both are C-contiguous.
+
+    Sums wrap at the dtype's own power of two, of which 2**bits is a divisor. The masks of up to `_TOGETHER` seeds cost one
+    pass over the arrays, for a chunk stays in the cache until it has all of them.
+    """
+    source, target = x.reshape(-1), out.reshape(-1)
+    step = _CHUNK_BYTES // out.itemsize
+    buffer = np.empty(min(step, target.size), out.dtype)
+    for first in range(0, len(seeds), _TOGETHER):
+        streams = [Stream(derive_key(s.key, label=_LABEL)) for s in seeds[first : first + _TOGETHER]]
+        for start in range(0, target.size, step):
+            before, part = source[start : start + step], target[start : start + step]
+            mask = buffer[: part.size]
+            for stream in streams:
+                stream.fill(mask)
+                operation(before, mask, out=part)
+                before = part
+            ring.reduce(part, out=part)
+        source = target
