@@ -31,8 +31,7 @@ STREAM = Stream(bytes(32))
 
 
 def traffic(run) -> float:
-    """Return the bytes read and written an element, after a run that fills caches."""
-    run()
+    """Return the bytes read and written an element."""
     with counted() as found:
         run()
     return found.nbytes / WORDS
@@ -79,6 +78,7 @@ LOCAL = {
 @pytest.mark.parametrize("name", LOCAL)
 def test_an_operation_reads_and_writes_as_much_memory_as_it_says(name):
     run, expected = LOCAL[name]
+    run()  # tables of roots are made once
     assert traffic(run) == pytest.approx(expected, abs=0.25)
 
 
@@ -92,7 +92,9 @@ SHARED = {
 }
 
 
-@pytest.mark.parametrize("name", SHARED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "x < 0" else n for n in SHARED]
+)
 def test_a_party_reads_and_writes_as_much_memory_for_an_operation_as_it_says(name):
     operation, expected = SHARED[name]
 
