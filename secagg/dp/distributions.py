@@ -7,6 +7,7 @@ f(mode) = 1, and is log-concave: f(x)^2 >= f(x - 1) f(x + 1).
 
 from __future__ import annotations
 
+import functools
 import math
 from decimal import (
     MAX_EMAX,
@@ -91,14 +92,12 @@ class PoissonDistribution:
     ln x! comes from Stirling's series, whose rest is smaller than the first term left out and has its sign.
     """
 
-    __slots__ = ("_constants", "_mean", "_stirling", "mode", "spread")
+    __slots__ = ("_constants", "_mean", "mode", "spread")
 
     def __init__(self, mean: Fraction) -> None:
         self._mean = mean
         self.mode = math.floor(mean)
         self.spread = math.isqrt(self.mode) + 1
-        bernoulli = _bernoulli(2 * _TERMS)
-        self._stirling = tuple(bernoulli[2 * k] / (2 * k * (2 * k - 1)) for k in range(1, _TERMS + 1))
         self._constants = self._at(DIGITS + _SPARE)
 
     def log_weight(self, x: int, digits: int) -> Decimal | None:
@@ -115,7 +114,7 @@ class PoissonDistribution:
     def _at(self, places: int) -> _Constants:
         ctx = context(places)
         log_mean = ctx.ln(ctx.divide(Decimal(self._mean.numerator), Decimal(self._mean.denominator)))
-        stirling = tuple(ctx.divide(Decimal(c.numerator), Decimal(c.denominator)) for c in self._stirling)
+        stirling = tuple(ctx.divide(Decimal(c.numerator), Decimal(c.denominator)) for c in _stirling())
         constants = _Constants(ctx, log_mean, Decimal(0), stirling)
         return constants._replace(at_mode=_log_factorial(self.mode, constants))
 
@@ -139,6 +138,13 @@ def _log_factorial(x: int, constants: _Constants) -> Decimal:
         total = ctx.add(total, term)
         power = ctx.multiply(power, square)
     return total
+
+
+@functools.cache
+def _stirling() -> tuple[Fraction, ...]:
+    """Return the coefficients of Stirling's series."""
+    bernoulli = _bernoulli(2 * _TERMS)
+    return tuple(bernoulli[2 * k] / (2 * k * (2 * k - 1)) for k in range(1, _TERMS + 1))
 
 
 def _bernoulli(last: int) -> list[Fraction]:

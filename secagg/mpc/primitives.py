@@ -46,12 +46,17 @@ class Shares:
     __array_ufunc__ = None  # numpy operators defer to ours instead of treating a secret as an object
 
     def __init__(self, engine: Primitives, group: Group, parts: Sequence[Array]) -> None:
-        if len({part.shape for part in parts}) != 1 or {part.dtype for part in parts} != {group.dtype}:
+        dtype = group.dtype
+        self.parts = tuple(parts)
+        shape = self.parts[0].shape if self.parts else None
+        for part in self.parts:
+            if part.shape != shape or part.dtype != dtype:
+                shape = None
+        if shape is None:
             kinds = ", ".join(f"{part.shape} of {part.dtype}" for part in parts)
-            raise ShapeError(f"expected shares of one shape and {group.dtype}, got {kinds}")
+            raise ShapeError(f"expected shares of one shape and {dtype}, got {kinds}")
         self.engine = engine
         self.group = group
-        self.parts = tuple(parts)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -132,7 +137,9 @@ class Shares:
 
     def check_same(self, other: Shares) -> None:
         """Refuse a secret that lives in another group or engine."""
-        if other.group != self.group or other.engine is not self.engine:
+        if other.engine is not self.engine or (
+            other.group is not self.group and other.group != self.group
+        ):
             raise UsageError(
                 f"{self!r} and {other!r} live in different groups or engines; convert one of them"
             )
@@ -159,7 +166,7 @@ def bits_of(x: Shares) -> Shares:
     Raises:
       ShapeError: it does not.
     """
-    if x.group != XOR:
+    if x.group is not XOR and x.group != XOR:
         raise ShapeError(f"expected bits, 64 a word, got {x!r} of {x.group.dtype}")
     return x
 

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.constant_time import bytes_eq
 from numpy.typing import NDArray
 
@@ -37,12 +38,13 @@ class Mac:
       key: 32 bytes, used for this direction alone.
     """
 
-    __slots__ = ("_key", "_pid")
+    __slots__ = ("_at_once", "_key", "_pid")
 
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
             raise UsageError(f"a key of MACs has {KEY_BYTES} bytes, not {len(key)}")
         self._key = key
+        self._at_once = AESGCM(key)
         self._pid = os.getpid()
 
     def __repr__(self) -> str:
@@ -60,8 +62,10 @@ class Mac:
         """
         check_process(self._pid, "a key of MACs")
         nonce = operation.to_bytes(8, "big") + slot.to_bytes(4, "big")
-        encryptor = Cipher(algorithms.AES(self._key), modes.GCM(nonce)).encryptor()
         view = view_of(content)
+        if len(view) <= _MAX_UPDATE:
+            return self._at_once.encrypt(nonce, b"", view)  # the tag alone: the message is empty
+        encryptor = Cipher(algorithms.AES(self._key), modes.GCM(nonce)).encryptor()
         for start in range(0, len(view), _MAX_UPDATE):
             encryptor.authenticate_additional_data(view[start : start + _MAX_UPDATE])
         encryptor.finalize()

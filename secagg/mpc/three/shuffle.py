@@ -88,13 +88,23 @@ async def shuffle(channel: Channel, arrays: Sequence[tuple[Group, Held]]) -> lis
 
 def _moved(group: Group, known: Sequence[Array], order: NDArray[np.int64], mask: Array) -> Array:
     """Return the sum of one or two shares, its rows in another order in each bucket, less a mask."""
-    out = np.empty(mask.shape, group.dtype)
-    for b in range(len(mask)):
-        rows = np.ascontiguousarray(known[0][b] if len(known) == 1 else group.add(known[0][b], known[1][b]))
+    (buckets, n), row = mask.shape[:2], mask.shape[2:]
+    out = np.empty((buckets * n, *row), group.dtype)
+    masks = mask.reshape(out.shape)
+    step = max(1, _ROWS // max(1, n))  # small buckets are moved together
+    for b in range(0, buckets, step):
+        cut = slice(b, b + step)
+        rows = np.ascontiguousarray(
+            known[0][cut] if len(known) == 1 else group.add(known[0][cut], known[1][cut])
+        )
+        count = len(rows)
+        rows = rows.reshape(count * n, *row)
+        places = order[b] if count == 1 else (order[cut] + np.arange(count)[:, None] * n).reshape(-1)
         for start in range(0, len(rows), _ROWS):
-            here = slice(start, start + _ROWS)
-            out[b, here] = group.subtract(rows.take(order[b, here], axis=0), mask[b, here])
-    return out
+            here = slice(b * n + start, b * n + min(start + _ROWS, len(rows)))
+            taken = rows.take(places[start : start + _ROWS], axis=0)
+            out[here] = group.subtract(taken, masks[here])
+    return out.reshape(mask.shape)
 
 
 def _add_into(group: Group, x: Array, y: Array) -> None:
