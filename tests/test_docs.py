@@ -29,11 +29,16 @@ def cited(text: str) -> set[str]:
 
 
 @functools.cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text("utf-8"))))
+
+
+@functools.cache
 def prose(path: Path) -> str:
     """Return a module's docstrings and comments."""
     source = path.read_text("utf-8")
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    parts = [ast.get_docstring(n) or "" for n in ast.walk(ast.parse(source)) if isinstance(n, documented)]
+    parts = [ast.get_docstring(n) or "" for n in nodes_of(path) if isinstance(n, documented)]
     return "\n".join([*parts, *re.findall(r"#.*$", source, re.MULTILINE)])
 
 
@@ -126,8 +131,8 @@ def sections(text: str) -> dict[str, str]:
 
 def words_of_the_code() -> str:
     """Return all text constants of the package, a line each."""
-    trees = [ast.parse(path.read_text("utf-8")) for path in (ROOT / "secagg").rglob("*.py")]
-    found = [n.value for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Constant)]
+    paths = (ROOT / "secagg").rglob("*.py")
+    found = [n.value for path in paths for n in nodes_of(path) if isinstance(n, ast.Constant)]
     return " ".join(" ".join(text for text in found if isinstance(text, str)).split())
 
 

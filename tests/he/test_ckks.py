@@ -6,7 +6,6 @@ The module is long because contexts and keys are dear, and shared by all claims.
 from __future__ import annotations
 
 import copy
-import functools
 import importlib
 import math
 import os
@@ -625,19 +624,16 @@ def test_ciphertexts_of_other_schemes_are_not_decrypted(key: SecretKey, keys: di
 # What the errors in a sum tell its holder.
 
 
-@functools.cache
-def embedding() -> Any:
-    """Return the real parts of the slots of each coefficient, shape (slots, coefficients)."""
-    n, slots = 4096, 2048
-    powers = np.array([pow(3, i, 2 * n) for i in range(slots)])
-    return np.cos(np.pi * (powers[:, None] * np.arange(n) % (2 * n)) / n)
+N, SLOTS = 4096, 2048
+POWERS = [pow(3, i, 2 * N) for i in range(SLOTS)]  # slot i is the value at the root of unity of this number
 
 
 def encoding_errors(units: Any) -> Any:
     """Return what rounding coefficients of these numbers adds to them, in units of the scale, shape (blocks, slots)."""
-    cosines = embedding()
-    coefficients = (2 / cosines.shape[1]) * (units @ cosines)
-    return (np.rint(coefficients) - coefficients) @ cosines.T
+    at_roots = np.zeros((len(units), 2 * N))
+    at_roots[:, POWERS] = units
+    coefficients = (2 / N) * np.fft.fft(at_roots).real[:, :N]
+    return np.fft.fft(np.rint(coefficients) - coefficients, 2 * N).real[:, POWERS]
 
 
 def separation(add: Any, key: SecretKey, plan: Plan, rng: np.random.Generator) -> float:

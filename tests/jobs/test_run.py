@@ -135,6 +135,14 @@ def check_equal_to_plaintext(job: Job, tables: dict[str, Tables], told: dict[str
 
 
 SIZES = [(120, 90, 60, 40, 20), (150, 0, 150, 1, 30), (0, 1, 0, 0, 0)]
+# Each pattern and each layout with the second sizes, whose cost is forecast; each layout once more with each other ones.
+RUNS = [
+    (pattern, layout, sizes)
+    for i, sizes in enumerate(SIZES)
+    for j, layout in enumerate(LAYOUTS)
+    for k, pattern in enumerate(PATTERNS)
+    if i == 1 or (i + j) % 2 == k
+]
 
 
 @functools.cache
@@ -150,9 +158,7 @@ def ran(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pattern", PATTERNS)
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize(("pattern", "layout", "sizes"), RUNS)
 def test_every_bank_is_told_what_the_plaintext_says_about_its_rows(
     pattern: str, layout: str, sizes: tuple[int, ...]
 ) -> None:

@@ -409,15 +409,19 @@ def struct(*fields: str) -> str:
 )
 @pytest.mark.slow
 def test_what_breaks_the_contract_is_refused_when_it_is_asked_for_and_named(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    change: str,
-    says: str,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str, says: str
 ) -> None:
     install(tmp_path, monkeypatch, module=f"{FILE.read_text()}\n\n{change}\n")
     with pytest.raises(UsageError, match=rf"the pattern headcount of hospital-patterns 1\.2 .*{says}"):
         find("headcount")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["HEADCOUNT = 5", "raise ValueError('broken')"])
+def test_a_pattern_that_breaks_the_contract_is_named_beside_the_others_that_are_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    install(tmp_path, monkeypatch, module=f"{FILE.read_text()}\n\n{change}\n")
     status, out, err = secagg(capsys, "patterns")
     assert status == 0
     assert "collectors: " in out  # one that is broken hides no other

@@ -404,10 +404,12 @@ def test_operations_side_by_side_give_what_they_give_alone_however_they_are_stag
             return await getattr(operations, name)()
 
         wrong = []
-        for second, delay, turned in itertools.product(NAMES, range(4), (False, True)):
+        for second, delay in itertools.product(NAMES, range(4)):
             programs = [after(0, first), after(delay, second)]
+            # Each of the two lanes is that of the one which begins later, over the delays and the pairs.
+            turned = (NAMES.index(first) + NAMES.index(second) + delay) % 2
             if not all(await party.parallel(*(programs[::-1] if turned else programs))):
-                wrong.append((second, delay, turned))
+                wrong.append((second, delay))
         return wrong
 
     assert simulate(dict.fromkeys(THREE, program), insecure_seed=1).values() == [[], [], []]

@@ -52,7 +52,7 @@ COMPLETE = (
     choose(8, max_corrupt=0.2, max_dropout=0.3, threat_model="malicious"),
     choose(10, max_corrupt=0.3, max_dropout=0.3, threat_model="malicious"),
 )
-RUNS = 12
+RUNS = 6
 
 
 class Adversary:
