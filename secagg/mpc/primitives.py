@@ -137,9 +137,7 @@ class Shares:
 
     def check_same(self, other: Shares) -> None:
         """Refuse a secret that lives in another group or engine."""
-        if other.engine is not self.engine or (
-            other.group is not self.group and other.group != self.group
-        ):
+        if other.engine is not self.engine or (other.group is not self.group and other.group != self.group):
             raise UsageError(
                 f"{self!r} and {other!r} live in different groups or engines; convert one of them"
             )

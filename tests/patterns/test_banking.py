@@ -56,7 +56,7 @@ deposit = st.tuples(st.sampled_from("pqrst"), st.integers(0, 1_200_000))
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(st.lists(transfer, max_size=15), min_size=2, max_size=4), st.data())
 def test_collectors_equal_the_pooled_plaintext(rows, data):
     banks = ("a", "b", "c", "d")[: len(rows)]
@@ -73,7 +73,7 @@ def test_collectors_equal_the_pooled_plaintext(rows, data):
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.lists(st.lists(deposit, max_size=15), min_size=2, max_size=4))
 def test_structuring_equals_the_pooled_plaintext(rows):
     banks = ("a", "b", "c", "d")[: len(rows)]
