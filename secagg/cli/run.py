@@ -56,7 +56,7 @@ HomeOption = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="This organisation's folder; $SECAGG_HOME or ~/.secagg by default, if it is there.",
+        help="This organisation's folder. By default $SECAGG_HOME, where that is set, or else ~/.secagg, if it is there.",
     ),
 ]
 

@@ -173,8 +173,10 @@ class ReadReport:
         )
         if not rows:
             return ()
-        what = "rows with amounts are left out; sums lack them" if self.amounts else "rows are left out"
-        return (f"{self.source}: {rows} {what}",)
+        row, is_, it = ("row", "is", "it") if rows == 1 else ("rows", "are", "them")
+        if self.amounts:
+            return (f"{self.source}: {rows} {row} with amounts {is_} left out; sums lack {it}",)
+        return (f"{self.source}: {rows} {row} {is_} left out",)
 
     def shown_span(self) -> tuple[str, str] | None:
         """Return the first and the last time as they are shown."""

@@ -67,6 +67,18 @@ def test_a_pattern_runs_on_example_data_and_on_made_up_rows(name, rows, engine):
     assert len(result["parties"]) >= engine
 
 
+def test_the_latest_result_of_a_case_on_this_machine_is_the_one_that_counts(tmp_path, masked):
+    store = Store(tmp_path, "here")
+    for where, seconds in (("here", [1.0]), ("there", [3.0]), ("here", [2.0]), ("there", [4.0])):
+        store.add({**masked, "where": where, "seconds": seconds})
+    for known in (store, Store(tmp_path, "here")):
+        found = known.finished(masked["key"])
+        assert found is not None
+        assert found["seconds"] == [2.0]
+        assert known.finished("another") is None
+    assert store.elsewhere == 2
+
+
 def test_a_role_of_many_is_shown_by_the_one_with_most(masked):
     assert set(masked["parties"]) == {"server", "client: the most of 10"}
     pairs = {(link["sender"], link["receiver"]) for link in masked["links"]}

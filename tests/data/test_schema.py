@@ -92,7 +92,7 @@ def test_a_row_that_cannot_be_used_is_named_by_line_and_column(
         read_table(path, STAYS)
     table = read_table(path, STAYS, bad_rows="skip")
     assert len(table) == 1
-    assert table.report.left_out() == (f"{path}: 1 rows with amounts are left out; sums lack them",)
+    assert table.report.left_out() == (f"{path}: 1 row with amounts is left out; sums lack it",)
 
 
 def test_whole_numbers_of_typed_columns_are_read(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_window_for_a_table_without_times_is_refused(tmp_path: Path) -> None:
 def test_rows_left_out_of_a_table_without_amounts_are_told_too(tmp_path: Path) -> None:
     schema = Schema(who=Identifier(), age=Integer(0, 9))
     report = read_table(put(tmp_path, "who,age\na,1\nb,10\n"), schema, bad_rows="skip").report
-    assert report.left_out() == (f"{tmp_path}/t.csv: 1 rows are left out",)
+    assert report.left_out() == (f"{tmp_path}/t.csv: 1 row is left out",)
 
 
 def test_identifiers_that_are_repeated_look_like_no_placeholder(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def test_a_row_that_holds_nothing_is_not_said_to_have_an_amount(put):
     table = read_transfers(put(HEADER + "b,s,1,1\n,,,\n\nb,,2,2\n"), bad_rows="skip")
     assert places(table.report) == [(3, "", "is empty"), (5, "sender", "is missing")]
     assert table.report.left_out() == (
-        f"{table.report.source}: 1 rows with amounts are left out; sums lack them",
+        f"{table.report.source}: 1 row with amounts is left out; sums lack it",
     )
 
 

@@ -137,6 +137,13 @@ def test_files_and_queries_are_read_anew_by_each_run_and_refuse_it_where_they_ca
     assert admitted(home, ["a", "b", "c"]) == ["a", "c"]
     file.write_text("who,since\nb,2026-01-01\nc,2026-02-01\n")
     assert admitted(home, ["a", "b", "c"]) == ["a"]
+    file.write_text("who,since\nb,2026-01-01\n,2026-02-01\n")
+    with pytest.raises(DataError) as refused:
+        admitted(home, ["a"])
+    first, row, advice = str(refused.value).split("\n")
+    assert first.endswith(f"so nobody's rows enter: {file}: 1 of 2 rows cannot be used")
+    assert row == f"  {file}:3: who is missing"
+    assert "leave it out by a query" in advice
     file.unlink()
     with pytest.raises(DataError, match="the exclusion list file cannot be read, so nobody's rows enter"):
         admitted(home, ["a"])

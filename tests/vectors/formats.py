@@ -22,6 +22,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from numpy.typing import NDArray
 
+from databases import DATABASES
 from kept_files import KEPT_FILES
 from made import Fields, Format, identity_of
 from secagg import signing, wire
@@ -511,5 +512,6 @@ FORMATS: Final[Mapping[str, Callable[[], Format]]] = {
         sessions,
         run_records,
         *KEPT_FILES,
+        *DATABASES,
     )
 }

@@ -28,7 +28,7 @@ from secagg.data.dialect import Dialect
 from secagg.data.source_files import PREFIX, SOURCES, SourceFile
 from secagg.data.sources import Place, find_sources, open_source
 from secagg.data.tables import read_table
-from secagg.errors import DataError, UsageError
+from secagg.errors import BadRowsError, DataError, UsageError
 from secagg.joint.consent.tables import create, key_for
 from secagg.patterns.counts import factorize
 from secagg.patterns.pattern import Tables
@@ -320,9 +320,18 @@ def _read(
             dialect=dialect,
             allow_empty=True,
         )
-    except UsageError as error:
+    except BadRowsError as error:
+        first, *lines = str(error).split("\n")
+        rows = [line for line in lines if line.startswith("  ")]  # what follows is advice on a job's tables
         raise DataError(
-            f"the exclusion list {name} cannot be read, so nobody's rows enter: {error}"
+            f"the exclusion list {name} cannot be read, so nobody's rows enter: {first}",
+            *rows,
+            "whom such a row means is not known: mend it, or leave it out by a query, such as WHERE bsn IS NOT NULL",
+        ) from None
+    except UsageError as error:
+        first, *lines = str(error).split("\n")
+        raise DataError(
+            f"the exclusion list {name} cannot be read, so nobody's rows enter: {first}", *lines
         ) from None
     return frozenset(table["person"].categories.tolist())
 
