@@ -98,6 +98,12 @@ def test_pages_have_the_lists_tables_and_blocks_that_their_sources_have(site: Pa
     assert differ == {}
 
 
+def test_every_page_shows_where_code_and_tables_are_cut_off_on_a_phone(site: Path) -> None:
+    assert "no-repeat local" in (site / "assets/phones.css").read_text("utf-8")
+    assert "./assets/phones.css" in tags(site / "costs.html").loaded
+    assert "../assets/phones.css" in tags(site / "reference/commands.html").loaded
+
+
 def counted(source: Path) -> dict[str, int]:
     kinds = {"list_item_open": "li", "table_open": "table", "fence": "pre", "code_block": "pre"}
     counts = dict.fromkeys(("li", "table", "pre", "h2"), 0)

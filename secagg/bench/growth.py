@@ -73,8 +73,13 @@ class Curve:
         return constant + sum(c * _TERMS[term](n) for c, term in zip(others, self.terms, strict=True))
 
     def __str__(self) -> str:
-        shown = [f"{c:.3g} {term}" for c, term in zip(self.coefficients[1:], self.terms, strict=True) if c]
-        return " + ".join([f"{self.coefficients[0]:.3g}"] * (self.coefficients[0] > 0) + shown) or "0"
+        constant, *others = self.coefficients
+        shown = [f"{_three_digits(c)} {term}" for c, term in zip(others, self.terms, strict=True) if c]
+        return " + ".join([_three_digits(constant)] * (constant > 0) + shown) or "0"
+
+
+def _three_digits(x: float) -> str:
+    return f"{float(f'{x:.3g}'):,.0f}" if 1000 <= x < 1e9 else f"{x:.3g}"
 
 
 def _neighbours(n: float) -> float:

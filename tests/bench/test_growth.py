@@ -45,6 +45,14 @@ def test_the_residual_is_the_largest_relative_difference():
     assert 0.05 < curve.residual < 0.3
 
 
+def test_a_curve_is_written_with_three_digits_and_without_powers_of_ten_where_people_read_none():
+    assert (
+        str(growth.Curve(("n", "n^2"), (49_152.0, 147_456.0, 0.396), 0.0, 9.0))
+        == "49,200 + 147,000 n + 0.396 n^2"
+    )
+    assert str(growth.Curve(("n",), (0.0, 2.5e-5), 0.0, 9.0)) == "2.5e-05 n"
+
+
 def test_coefficients_are_not_negative():
     curve = growth.fit(SIZES, [3 * n - 250 for n in SIZES])
     assert min(curve.coefficients) >= 0
