@@ -14,6 +14,7 @@ processors others had meanwhile. The relay says how late it passed bytes on. A p
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -78,8 +79,8 @@ class Pair:
     """Seconds of one run on a network, predicted and measured.
 
     Attributes:
-      others: which part of the processors' time other work had, in the busier of both runs.
-      late: for which part of the measured time the relay was late, along the rounds of the run.
+      others: which part of the processors' time other work had during both runs.
+      late: for which part of the measured time the relay was later than when it was measured alone, along the rounds of the run.
     """
 
     predicted: float
@@ -217,8 +218,9 @@ def validate(
                 subject.run(real)
                 measured = real.outcome.seconds
                 rounds = max(ledger.depth for ledger in real.outcome.ledgers.values())
-                late = rounds * processes.relay_late_s / measured
-                others = max(simulated.others, real.others)
+                late = rounds * max(0.0, processes.relay_late_s - machine.relay_s) / measured
+                # Of both together: Linux counts in hundredths of a second, and a simulated run may take one.
+                others = (simulated.others_s + real.others_s) / (simulated.could_s + real.could_s)
                 pairs[text].append(Pair(predicted(trace, network, machine), measured, others, late))
                 on_pair(case, text)
         for text, found in pairs.items():
@@ -231,19 +233,19 @@ class _Drawn:
     Insecure by design: two runs share their secrets. Only inputs that are made up may be run by it.
 
     Attributes:
-      others: which part of the processors' time other work had during the last run.
+      others_s, could_s: how long other work had processors during the last run, and how long there were any.
     """
 
     def __init__(self, drive: Any, insecure_seed: int) -> None:
         self._drive, self._key = drive, insecure_seed.to_bytes(32, "big")
         self.outcome: Outcome[Any] = Outcome()
-        self.others = 0.0
+        self.others_s = self.could_s = 0.0
 
     def __call__(self, programs: Mapping[PartyId, Program[Any]], **how: Any) -> Outcome[Any]:
         busy, own, begun = busy_s(), _own_s(), perf_counter()
         self.outcome = self._drive({name: self._seeded(one) for name, one in programs.items()}, **how)
-        cores, took = os.cpu_count() or 1, perf_counter() - begun
-        self.others = max(0.0, busy_s() - busy - (_own_s() - own)) / (cores * took)
+        self.could_s = (os.cpu_count() or 1) * (perf_counter() - begun)
+        self.others_s = max(0.0, busy_s() - busy - (_own_s() - own))
         return self.outcome
 
     def _seeded(self, program: Program[Any]) -> Program[Any]:
@@ -259,7 +261,8 @@ class _Drawn:
 
 def _own_s() -> float:
     """Return the processor seconds of this process and of those that it started and that have ended."""
-    return sum(os.times()[:4])
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def conclusion(rows: Sequence[Compared]) -> str:
