@@ -80,7 +80,7 @@ class Pair:
 
     Attributes:
       others: which part of the processors' time other work had during both runs.
-      late: for which part of the measured time the relay was later than when it was measured alone, along the rounds of the run.
+      late: for which part of the measured time the relay was later than it is alone, along the rounds of the run.
     """
 
     predicted: float
