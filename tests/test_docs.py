@@ -96,6 +96,26 @@ def test_links_within_the_documents_lead_somewhere(document: str) -> None:
             assert not anchor or anchor in anchors_of(there), target
 
 
+def test_what_choosing_says_that_computations_cost_stands_in_the_section_of_benchmarks_that_it_names() -> (
+    None
+):
+    section = (
+        (DOCS / "choosing.md").read_text("utf-8").partition("\n## Beyond sums\n")[2].partition("\n## ")[0]
+    )
+    benchmarks = re.split(r"^#+ (.+)$", (DOCS / "benchmarks.md").read_text("utf-8"), flags=re.MULTILINE)
+    number = re.compile(r"(?<![\w.])\d[\d,]*(?:\.\d+)?")
+    stated = {
+        heading.lower().replace(" ", "-"): {each.strip(",") for each in number.findall(text)}
+        for heading, text in zip(benchmarks[1::2], benchmarks[2::2], strict=True)
+    }
+    figures = re.findall(r"\[([^]]*)\]\(benchmarks\.md#([\w-]+)\)([^\n|[]*)", section)
+    assert len(figures) > 12
+    for words, anchor, rest in figures:
+        found = {each.strip(",") for each in number.findall(words + rest)}
+        assert found, words
+        assert found <= stated[anchor], (anchor, found - stated[anchor])
+
+
 @functools.cache
 def anchors_of(page: Path) -> set[str]:
     headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
