@@ -76,9 +76,10 @@ def run_script(command: list[str]) -> list[dict[str, Any]]:
     Raises:
       PeerFailedError: it ended with an error, took too long, or printed none.
     """
-    # A session of its own: a script that hangs is ended with the processes that it started.
+    # A group of its own: a script that hangs is ended with the processes that it started. It stays in the session, by which
+    # Linux shares out processors, so that a priority given to the session holds for both sides.
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
     ) as process:
         try:
             printed, said = process.communicate(timeout=TIMEOUT_S)
