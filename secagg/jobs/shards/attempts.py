@@ -107,7 +107,7 @@ class Watch:
     """What is known of work on shards while it goes on.
 
     Attributes:
-      done: what the record says of each step of each shard that is done: attempts, ledger, peak memory.
+      done: what the record says of each step of each shard that is done: attempts, ledger, peak memory, processor time.
       news: what the people who run it are to be told, oldest first; whoever tells them takes it out.
     """
 
@@ -330,7 +330,8 @@ class Attempts:
             )
 
     def _note(self, step: str, shard: int, attempts: int, answer: Plain) -> None:
-        about = {"step": step, "shard": shard, "attempts": attempts, "peak_bytes": answer["peak_bytes"]}
+        about = {"step": step, "shard": shard, "attempts": attempts}
+        about |= {name: answer[name] for name in ("peak_bytes", "processor_s")}
         self._watch.done.append({**about, "ledger": json.loads(answer["ledger"])})
 
     def _lost_too_often(self, step: str, shard: int, ended: Mapping[PartyId, int]) -> PeerMissingError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import resource
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -55,7 +56,7 @@ def run(task: bytes) -> bytes:
 
 
 def _done(told: Plain) -> Plain:
-    path = Path(told["folder"])
+    path, begun = Path(told["folder"]), time.thread_time()
     if not _claimed(path, told["attempt"]):
         # A cluster that starts a lost task again does not know that the others have left its session.
         return {"lost": True}
@@ -80,7 +81,12 @@ def _done(told: Plain) -> Plain:
         return {} if found is None else {"flagged": found.flagged, "sums": found.sums}
 
     result, ledger = _session(told, program)
-    return {"result": result, "ledger": json.dumps(ledger.as_dict()), "peak_bytes": _peak_bytes()}
+    return {
+        "result": result,
+        "ledger": json.dumps(ledger.as_dict()),
+        "peak_bytes": _peak_bytes(),
+        "processor_s": time.thread_time() - begun,  # a cluster's process may do other work beside
+    }
 
 
 def _peak_bytes() -> int:
