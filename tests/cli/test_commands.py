@@ -788,6 +788,9 @@ def test_progress_lines_say_when_who_does_what_and_bars_leave_nothing_behind(
             on_progress(Progress("a", "read", 0.0, 160, ("c",), step=1))
             for party in ("a", "b", "c"):
                 on_progress(Progress(party, "merge", 0.25, 1000, ("b",), step=5))
+            on_progress(
+                Progress("a", "merge", 0.25, 1000, ("b",), step=5, news=("the worker of b was lost",))
+            )
         return capsys.readouterr().err
 
     lines = report(Style.lines).splitlines()
@@ -798,10 +801,11 @@ def test_progress_lines_say_when_who_does_what_and_bars_leave_nothing_behind(
         "waits for the others to agree (there: b, c, 60 min left)",
         "reads its data",
         "merge (waits for b), 1 kB sent, 25%",
+        "the worker of b was lost",
     ]
     assert report(Style.none) == ""
     shown = [json.loads(line)["progress"] for line in report(Style.json).splitlines()]
-    assert [progress["party"] for progress in shown] == ["a"] * 7 + ["b", "c"]
+    assert [progress["party"] for progress in shown] == ["a"] * 7 + ["b", "c", "a"]
     assert Progress(**shown[2]).left_s == 3599.0
     report(Style.bars)
 

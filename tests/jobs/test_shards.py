@@ -37,6 +37,7 @@ from secagg.jobs.plain import decode, encode
 from secagg.jobs.run import Part
 from secagg.jobs.shards import LocalWorkers, Watch, Work, Workplace, attempts, find_in_shards, worker
 from secagg.joint.audit.gate import of_workers
+from secagg.ledger import Ledger
 from secagg.network.identity import Identity, certificate_pem, create_identity
 from secagg.network.tcp import Peer, Timeouts, run_party
 from secagg.protocols.group_by import Field, Layout, Query, Rows, announce, reference
@@ -387,6 +388,19 @@ def test_a_workers_error_names_at_the_main_process_whom_it_named(error):
     assert str(again) == f"north's worker: {error}"
     for name in ("peer", "suspects"):
         assert getattr(again, name, None) == getattr(error, name, None)
+
+
+def test_progress_counts_what_workers_sent_and_tells_news_once(tmp_path):
+    part = Part(parsed(JOB, tmp_path), "west", None, workplace=Workplace(LocalWorkers(), tmp_path))
+    ledger = Ledger()
+    ledger.sent("north", 300, 0)
+    party: Any = SimpleNamespace(ledger=ledger, waiting_for=())
+    assert part.progress(party).sent_bytes == 300
+    part.watch.done.append({"ledger": {"total": {"sent": {"frame_bytes": 5000}}}})
+    part.watch.news.append("lost")
+    assert (part.progress(party).sent_bytes, part.progress(party).news) == (5300, ())
+    part.watch.news.append("again")
+    assert part.progress(party).news == ("again",)
 
 
 def test_a_task_that_a_cluster_starts_a_second_time_does_not_run_again(tmp_path):
