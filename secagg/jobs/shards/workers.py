@@ -37,7 +37,10 @@ class Workers(Protocol):
         """Start `module.run(task)` on the machine of a place, and return at once."""
 
     def gather(self, started: Sequence[Any]) -> list[bytes | None]:
-        """Wait for what `start` returned, and return what each worker returned; None for one that was lost."""
+        """Wait for what `start` returned, and return what each worker returned; None for one that was lost.
+
+        Workers are waited for one by one, each in a thread of its own.
+        """
 
 
 class LocalWorkers:
