@@ -52,11 +52,15 @@ def make_query(banks: int, computing_parties: int = 3) -> Query:
 
 def make_tables(banks: int, rows: int, seed: int) -> list[Rows]:
     """Return the banks' rows: a twentieth of the identifiers at all banks, a tenth at each pair."""
+    return [make_table(banks, rows, seed, bank) for bank in range(banks)]
+
+
+def make_table(banks: int, rows: int, seed: int, wanted: int) -> Rows:
+    """Return one bank's rows of `make_tables`, without holding the others'."""
     rng = np.random.default_rng(seed)
     share = rows // banks
     common = np.arange(share // 20)
-    tables = []
-    for bank in range(banks):
+    for bank in range(wanted + 1):
         following = 10**9 * (bank + 1) + np.arange(share // 10)
         previous = 10**9 * ((bank - 1) % banks + 1) + np.arange(share // 10)
         own = 10**12 * (bank + 1) + np.arange(
@@ -64,14 +68,13 @@ def make_tables(banks: int, rows: int, seed: int) -> list[Rows]:
         )
         pairs = [following, previous] if banks > 2 else []
         numbers = np.concatenate([common, *pairs, own])
-        identifiers = np.array([f"acct-{n}" for n in numbers.tolist()], object)
         order = rng.permutation(len(numbers))
         values = np.stack(
             [rng.integers(1, 4, len(numbers)), rng.integers(0, 1 << 30, len(numbers)), np.ones(len(numbers))],
             1,
         )
-        tables.append(Rows(identifiers[order], values.astype(np.uint64)))
-    return tables
+    identifiers = np.array([f"acct-{n}" for n in numbers.tolist()], object)
+    return Rows(identifiers[order], values.astype(np.uint64))
 
 
 async def bank(
@@ -82,7 +85,7 @@ async def bank(
     query = make_query(banks, computing)
     mine = None
     if party.me in query.input_parties:
-        mine = make_tables(banks, rows, seed)[query.input_parties.index(party.me)]
+        mine = make_table(banks, rows, seed, query.input_parties.index(party.me))
     times = []
     for _ in range(repeat):
         begun, busy = time.monotonic(), time.process_time()

@@ -32,7 +32,7 @@ one_thread()
 import numpy as np  # noqa: E402
 
 from benchmarks import shard_worker  # noqa: E402  # after one_thread
-from benchmarks.fraud import make_query, make_tables  # noqa: E402
+from benchmarks.fraud import make_query, make_table, make_tables  # noqa: E402
 from secagg.jobs.shards import LocalWorkers, Watch, Work, Workers, Workplace, find_in_shards  # noqa: E402
 from secagg.network.tcp import Timeouts  # noqa: E402
 from secagg.protocols.group_by import announce  # noqa: E402
@@ -113,7 +113,7 @@ async def bank(
     workers, end = {"local": on_this_machine, "dask": on_dask, "ray": on_ray, "threads": on_threads}[engine](
         places
     )
-    mine = make_tables(len(names), rows, SEED)[names.index(party.me)]
+    mine = make_table(len(names), rows, SEED, names.index(party.me))
     try:
         work = Work(
             Workplace(workers, Path(folder), memory),
