@@ -242,9 +242,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"{engine:5s} is not installed, and left out: pip install 'secagg[{engine}]'")
             continue
         runs.append(run(engine, memory=memory)[0])
-        phases = [("compute", p) for p in (COMPUTED if engine == "local" else ("merge",))] + [
-            ("open", "open")
-        ]
+        phases = [*(("compute", phase) for phase in COMPUTED), ("open", "open")]
         for step, phase in [] if options.no_kills or options.tiny else phases:
             runs.append(run(engine, killed=f"bank_1 {step}-1-1 {phase}")[0])
     if options.speed_up:
