@@ -104,8 +104,8 @@ async def bank(
     folder: str,
     memory: int | None,
     environment: dict[str, str],
-) -> tuple[float, int, int, list[dict[str, Any]], float]:
-    """Return seconds, the number flagged, a checksum of the sums, what is known of workers, and processor seconds."""
+) -> tuple[float, int, int, list[dict[str, Any]], float, list[str]]:
+    """Return seconds, the number flagged, a checksum of the sums, what is known of workers, processor seconds, and news."""
     os.environ.update(environment)  # of this process and its workers
     names = tuple(addresses)
     query = make_query(len(names))
@@ -130,8 +130,8 @@ async def bank(
     finally:
         end()
     if findings is None:
-        return took, 0, 0, watch.done, busy
-    return took, int(findings.flagged.sum()), int(findings.sums.sum()), watch.done, busy
+        return took, 0, 0, watch.done, busy, watch.news
+    return took, int(findings.flagged.sum()), int(findings.sums.sum()), watch.done, busy, watch.news
 
 
 def expected(rows: int) -> list[tuple[int, int]]:
@@ -202,6 +202,8 @@ def measure(
         f"{f', killed: {killed}' if killed else ''}: {'equal' if equal else 'DIFFERENT'}",
         flush=True,
     )
+    for news in results[names[0]][0][5]:
+        print(f"      {news}", flush=True)
     return equal, took, max(_busiest(result[0][3], result[0][4], places) for result in results.values())
 
 
