@@ -60,6 +60,7 @@ _OWN: Final = {
     "cox": "secagg.patterns.health.cox:COX",
     "cohort_count": "secagg.patterns.health.cohort_count:COHORT_COUNT",
     "crosstab": "secagg.patterns.health.crosstab:CROSSTAB",
+    "metrics_by_group": "secagg.patterns.health.metrics_by_group:METRICS_BY_GROUP",
     "noisy_marginals": "secagg.patterns.health.noisy_marginals:NOISY_MARGINALS",
     "describe": "secagg.patterns.health.describe:DESCRIBE",
     "correlation": "secagg.patterns.health.correlation:CORRELATION",

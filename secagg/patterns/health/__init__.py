@@ -15,6 +15,7 @@ __all__ = [
     "LOGISTIC_REGRESSION",
     "LOGRANK",
     "MARKER_COOCCURRENCE",
+    "METRICS_BY_GROUP",
     "NOISY_MARGINALS",
     "POISSON_REGRESSION",
     "RARE_VARIANT",
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from secagg.patterns.health.describe import DESCRIBE
     from secagg.patterns.health.logrank import LOGRANK
     from secagg.patterns.health.marker_cooccurrence import MARKER_COOCCURRENCE
+    from secagg.patterns.health.metrics_by_group import METRICS_BY_GROUP
     from secagg.patterns.health.noisy_marginals import NOISY_MARGINALS
     from secagg.patterns.health.rare_variant import RARE_VARIANT
     from secagg.patterns.health.regression import LINEAR_REGRESSION, LOGISTIC_REGRESSION, POISSON_REGRESSION
@@ -46,6 +48,7 @@ else:
             "secagg.patterns.health.describe": "DESCRIBE",
             "secagg.patterns.health.logrank": "LOGRANK",
             "secagg.patterns.health.marker_cooccurrence": "MARKER_COOCCURRENCE",
+            "secagg.patterns.health.metrics_by_group": "METRICS_BY_GROUP",
             "secagg.patterns.health.noisy_marginals": "NOISY_MARGINALS",
             "secagg.patterns.health.rare_variant": "RARE_VARIANT",
             "secagg.patterns.health.regression": "LINEAR_REGRESSION LOGISTIC_REGRESSION POISSON_REGRESSION",

@@ -126,6 +126,38 @@ def crosstab(seed: int) -> Example:
     )
 
 
+def metrics_by_group(seed: int) -> Example:
+    """Return a model's scores and what became of the patients, who are of four groups."""
+    rng = np.random.default_rng(seed)
+    tables: dict[str, Mapping[str, FileTable]] = {}
+    for hospital, size in zip(_HOSPITALS, (150, 90, 120), strict=True):
+        group = [
+            "young",
+            "very old",
+            *(("young", "old", "young", "old", "middle")[i % 5] for i in range(size - 2)),
+        ]
+        score = np.round(rng.uniform(size=size), 6)
+        # Of the old the model is no better than a guess.
+        fits = np.array(group) != "old"
+        label = rng.uniform(size=size) < np.where(fits, score, 0.5)
+        tables[hospital] = {
+            "predictions": {
+                "patient": [f"{hospital}-{i}" for i in range(size)],
+                "group": group,
+                "label": label.tolist(),
+                "score": [f"{one:.6f}" for one in score],
+            }
+        }
+    return Example(
+        "A model's scores fit the young and say nothing of the old. Three patients of all hospitals are very old, and are "
+        "not told. Nor is the group middle, or the very old would follow from the number of all.",
+        tables,
+        {"groups": ["young", "middle", "old", "very old"], "bins": 4, "min_patients": 10},
+        [("old", "accuracy"), ("old", "true positive rate"), ("young", "accuracy")],
+        tolerance=1e-4,
+    )
+
+
 def noisy_marginals(seed: int) -> Example:
     """Return sex, smoking and outcome of enough patients for noise to be small beside their numbers."""
     rng = np.random.default_rng(seed)
