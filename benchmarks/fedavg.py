@@ -77,15 +77,16 @@ def accuracy(weights: Weights) -> float:
 
 
 async def party_program(
-    party: Party, *, scheme: str, clients: int, epochs: int, public: dict[str, Any], folder: str
+    party: Party, *, scheme: str, clients: int, epochs: int, length: int, public: dict[str, Any], folder: str
 ) -> Any:
     """Train at clients and sum; return the mean where it is learnt, and the seconds that the sum took."""
     names = tuple(f"client{i}" for i in range(clients))
     holders = HOLDERS if scheme.startswith("threshold") else HOLDERS[:1]
     values = train(names.index(party.me), clients, epochs) if party.me in names else None
-    shape = flat(network()).shape
     numbers = plan(clip=CLIP, frac_bits=FRAC_BITS, parties=clients)
-    terms = Terms(Roles(names, ("aggregator",), holders[:1], holders), numbers, shape, min_clients=clients)
+    terms = Terms(
+        Roles(names, ("aggregator",), holders[:1], holders), numbers, (length,), min_clients=clients
+    )
     began = time.perf_counter()
     total = await SCHEMES[scheme](party, values, terms, public, Path(folder))
     seconds = time.perf_counter() - began
@@ -206,6 +207,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 scheme=scheme,
                 clients=clients,
                 epochs=args.epochs,
+                length=plain.size,
                 public=prepare(scheme, names, Path(folder)),
                 folder=folder,
             )

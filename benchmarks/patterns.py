@@ -246,9 +246,9 @@ _WITH_MAIN: Final = ("fan_in", "fan_out", "gather_scatter")
 def make(folder: Path) -> None:
     """Write a little made-up folder."""
     rng = np.random.default_rng(2)
-    bank = {str(i): f"bank_{i % 3}" for i in range(24)}
+    bank = {str(i): f"bank_{i % 3}" for i in range(12)}
     lines = ["transaction,day,type,amount,sender,sender_bank,beneficiary,beneficiary_bank,pattern"]
-    for i, (a, b) in enumerate(rng.integers(0, 24, (120, 2)).tolist()):
+    for i, (a, b) in enumerate(rng.integers(0, 12, (40, 2)).tolist()):
         if a != b:
             s, r = str(a), str(b)
             lines.append(f"{i},{i % 30},TRANSFER,{rng.integers(400, 900)}.50,{s},{bank[s]},{r},{bank[r]},-1")

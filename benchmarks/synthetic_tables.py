@@ -104,7 +104,10 @@ def main(argv: list[str] | None = None) -> None:
             words = noise.words(coins[0] ^ coins[1] ^ coins[2])
             joint = results["elm"][0][1] if turn == 0 else table.count(words)
             for kind, drawn in (("joint", joint), ("pooled", curator.draw(cells))):
-                errors[kind].append(_error(axes, exact, measured, drawn, math.sqrt(kept.variance), n))
+                iterations = 10 if options.tiny else 500
+                errors[kind].append(
+                    _error(axes, exact, measured, drawn, math.sqrt(kept.variance), n, iterations)
+                )
         means = {kind: float(np.mean(found)) for kind, found in errors.items()}
         print(
             f"epsilon {epsilon:g}: noise of standard deviation {math.sqrt(kept.variance):.2f}, {seconds:.2f} s on shares; "
@@ -114,14 +117,20 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _error(
-    axes: dict[str, list[str]], exact: dict[Any, Any], measured: list[Any], drawn: Any, std: float, n: int
+    axes: dict[str, list[str]],
+    exact: dict[Any, Any],
+    measured: list[Any],
+    drawn: Any,
+    std: float,
+    n: int,
+    iterations: int,
 ) -> float:
     place, noisy = 0, {}
     for pair in measured:
         size = exact[pair].size
         noisy[pair] = exact[pair] + np.reshape(drawn[place : place + size], exact[pair].shape)
         place += size
-    made = synthesize(axes, noisy, noise_std=std, rows=n, iterations=500)
+    made = synthesize(axes, noisy, noise_std=std, rows=n, iterations=iterations)
     found = {name: np.array([int(value) for value in column], np.int64) for name, column in made.items()}
     return float(np.mean([abs(counted(axes, found, p) - exact[p]).sum() / (2 * n) for p in exact]))
 

@@ -41,14 +41,17 @@ pytest.importorskip("sklearn", reason="the example app learns scikit-learn's dig
 
 from sklearn.datasets import load_digits
 
+from flower_programs import FLOWER
 from secagg import wire
 from secagg.errors import WireError
 from secagg.federated.messages import Ready
 from secagg.integrations.flower import make_identities
 from secagg.protocols.masked_sum import Consent, Included, Keys, MaskedInput, Shares, Unmasking
+from warm import forking
 
 pytestmark = pytest.mark.slow
 
+start = forking(FLOWER)
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flower"
 BIN = Path(sys.executable).parent
 NODES, ROUNDS, KILLED = 4, 2, 3
@@ -139,7 +142,7 @@ class Processes:
 
     def start(self, name: str, *command: str | Path) -> None:
         with (self._folder / f"{name}.log").open("wb") as log:
-            self._running[name] = subprocess.Popen(
+            self._running[name] = start(
                 command,
                 cwd=self._folder,
                 env=self._environment,
@@ -298,49 +301,6 @@ class Once(FedAvg):
 """,
     "strategy = FedAvg(": "strategy = Once(",
 }
-# A SuperNode asks for messages every 3 s, and is missed about 40 to 60 s after it died; Flower has no settings for that.
-SUPERNODE = """
-import time, types
-from flwr.supercore import heartbeat
-from flwr.supernode import cli, fleet_http_connection, start_client_internal
-heartbeat.HEARTBEAT_DEFAULT_INTERVAL = fleet_http_connection.HEARTBEAT_DEFAULT_INTERVAL = 10
-start_client_internal.time = types.SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, 0.3)))
-cli.flower_supernode()
-"""
-# Each message starts a process at a node, some seventy in all. What it runs is Flower's own, but it is forked from one
-# that has imported it: imports would take all but a tenth of its time.
-SUPEREXEC = f"""#!{sys.executable}
-import json, os, signal, subprocess, sys
-from flwr.supercore.cli import flower_superexec
-from flwr.supernode.cli import flwr_clientapp
-import secagg.integrations.flower
-commands, told = os.pipe()
-if not os.fork():
-    os.close(told)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    os.dup2(1, 2)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    for line in os.fdopen(commands):
-        if not os.fork():
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            sys.argv = json.loads(line)
-            sys.exit(flwr_clientapp())
-    os._exit(0)
-os.close(commands)
-start = subprocess.Popen
-subprocess.Popen = lambda command, **to: (
-    os.write(told, json.dumps(command).encode() + b"\\n")
-    if command[0] == "flwr-clientapp"
-    else start(command, **to)
-)
-sys.exit(flower_superexec())
-"""
-REGISTER = """
-import sys
-from flwr.cli.app import app
-for key in sys.argv[1:]:
-    app(["supernode", "register", key, "here"], standalone_mode=False)
-"""
 PROTECTION = "Protection(max_dropout=0.25, threat_model='malicious')"
 PROTECTED = {
     "client_app.py": {
@@ -381,13 +341,9 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
         f'[superlink]\ndefault = "here"\n'
         f'[superlink.here]\naddress = "127.0.0.1:{link_port}"\nroot-certificates = "{tls / "ca.pem"}"\n'
     )
-    own = folder / "bin" / "flower-superexec"
-    own.parent.mkdir()
-    own.write_text(SUPEREXEC, "utf-8")
-    own.chmod(0o755)
     environment = os.environ | {
         "FLWR_HOME": str(home),
-        "PATH": os.pathsep.join([str(own.parent), str(BIN), os.environ["PATH"]]),
+        "PATH": os.pathsep.join([str(BIN), os.environ["PATH"]]),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
@@ -400,8 +356,13 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
         settings["secagg-identity"] = str(folder / "keys" / f"node-{number}.key")
         processes.start(
             name,
-            *(sys.executable, "-c", SUPERNODE),
-            *("--superlink", f"127.0.0.1:{relay.port}", "--root-certificates", tls / "ca.pem"),
+            *(
+                "flower-supernode",
+                "--superlink",
+                f"127.0.0.1:{relay.port}",
+                "--root-certificates",
+                tls / "ca.pem",
+            ),
             *("--auth-supernode-private-key", tls / f"supernode-{key}", "--port", str(port)),
             *("--node-config", " ".join(f"{name}={json.dumps(value)}" for name, value in settings.items())),
         )
@@ -409,7 +370,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
     def run(app: Path, meanwhile: Callable[[], None] = lambda: None) -> Ran:
         relay.take()
         overrides = f'nodes={NODES - 1} num-server-rounds={ROUNDS} secagg-peers="{peers}"'
-        command = (BIN / "flwr", "run", app, "here", "--stream", "--run-config", overrides)
+        command = ("flwr", "run", app, "here", "--stream", "--run-config", overrides)
         log = processes.run(app.name, *command, timeout_s=300, meanwhile=meanwhile)
         assert "Strategy execution finished" in log, processes.logs()
         return Ran(log, *relay.take())
@@ -419,13 +380,13 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
         stack.callback(processes.stop)
         processes.start(
             "superlink",
-            *(BIN / "flower-superlink", "--port", str(link_port), "--ssl-ca-certfile", tls / "ca.pem"),
+            *("flower-superlink", "--port", str(link_port), "--ssl-ca-certfile", tls / "ca.pem"),
             *("--ssl-certfile", tls / "superlink.pem", "--ssl-keyfile", tls / "superlink.key"),
             *("--enable-supernode-auth", "--disable-runtime-dependency-installation"),
         )
         processes.wait_for("superlink", "Uvicorn running")
         public = [tls / f"supernode-{i}.pub" for i in range(NODES)]
-        processes.start("register", sys.executable, "-c", REGISTER, *public)
+        processes.start("register", "register", *public)
         for i, port in enumerate(node_ports):
             processes.wait_for("register", rf"(registered successfully[^\0]*){{{i + 1}}}")
             start_node(f"node-{i}", i, i, port)

@@ -1,8 +1,8 @@
-"""`secagg` in processes of its own, which are forked off one that has imported it.
+"""Programs in processes of their own, which are forked off one that has imported them: `secagg`, for the fixture `warm`.
 
 To import the command line takes a process most of a second of a processor, and to fork it a few milliseconds. The
 process that forks has no threads, no keys and nothing open; what it forks has its own standard streams, environment,
-working directory and signals, and is a child of the test's process as any other is.
+working directory and signals, and is a child of whoever started it, as any other process is.
 
 A test whose claim is about how a program starts does not use this.
 """
@@ -21,24 +21,20 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import import_module, util
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-# Imported by one command or another when it first needs them; some are optional.
-MODULES = (
-    "secagg.cli.commands", "secagg.jobs.run", "secagg.jobs.local", "secagg.joint.serve.supervisor", "secagg.query",
-    "cryptography.hazmat.backends.openssl.backend", "duckdb", "pyarrow", "sqlglot.optimizer", "uvicorn", "starlette.routing",
-)  # fmt: skip
 _FORKED_S = 60.0
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of <linux/prctl.h>
 _MOST_DESCRIPTORS = 16
 _ABOVE = 100  # numbers of descriptors that nobody asks for
 _lock = threading.Lock()
-_servers: dict[int, socket.socket] = {}  # by process: where the one that forks takes its requests
+_servers: dict[tuple[int, str], socket.socket] = {}  # by process and programs: where requests are taken
 _PYTHON, _ENVIRONMENT = sys.executable, dict(os.environ)
 _start = subprocess.Popen  # before `warm` takes its place
 
@@ -51,41 +47,82 @@ def _settings(environment: Mapping[str, str]) -> dict[str, str]:
 _SETTINGS = _settings(_ENVIRONMENT)  # also of what forks
 
 
-class Popen(subprocess.Popen[Any]):
-    """Starts `python -m secagg` forked, and everything else as it always is."""
+@dataclass(frozen=True)
+class Programs:
+    """What is forked.
 
-    def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, *rest: Any) -> None:
-        close_fds, pass_fds, cwd, env, _, _, shell = rest[:7]
-        p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, *others = rest[7:]
-        start_new_session = others[-2]
-        environment = dict(os.environ if env is None else env)
-        words = [os.fspath(word) for word in args] if isinstance(args, list | tuple) else []
-        flags = 2 if words[1:2] == ["-P"] else 1
-        ours = words[:1] == [_PYTHON] and words[flags : flags + 2] == ["-m", "secagg"]
-        plain = not (executable or preexec_fn or shell) and close_fds
-        if not ours or not plain or _settings(environment) != _SETTINGS:
-            super()._execute_child(args, executable, preexec_fn, *rest)  # type: ignore[misc]
-            return
-        request = {
-            "arguments": words[flags + 2 :],
-            "environment": environment,
-            "folder": os.fspath(cwd or Path.cwd()),
-            "session": bool(start_new_session),
-            "descriptors": [0, 1, 2, *pass_fds],
-        }
-        streams = [own if own != -1 else i for i, own in enumerate((p2cread, c2pwrite, errwrite))]
-        self.pid = _forked(request, [*streams, *pass_fds])
-        self._child_created = True
-        self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
+    Args:
+      place: where this is, as "module:name".
+      modules: what is imported before anything is forked, where it is installed.
+      find: returns, for the words of a command, what does the same and takes its words from `sys.argv`, as
+        "module:function", and these words; or None for what is started as usual.
+      starts_others: says of such words whether the program starts further programs.
+    """
+
+    place: str
+    modules: tuple[str, ...]
+    find: Callable[[list[str]], tuple[str, list[str]] | None]
+    starts_others: Callable[[list[str]], bool]
 
 
-def _forked(request: dict[str, Any], descriptors: list[int]) -> int:
+def _find_secagg(words: list[str]) -> tuple[str, list[str]] | None:
+    flags = 2 if words[1:2] == ["-P"] else 1
+    if words[:1] != [_PYTHON] or words[flags : flags + 2] != ["-m", "secagg"]:
+        return None
+    return "secagg.__main__:main", ["secagg", *words[flags + 2 :]]
+
+
+SECAGG = Programs(
+    "warm:SECAGG",
+    (
+        *("secagg.cli.commands", "secagg.jobs.run", "secagg.jobs.local", "secagg.joint.serve.supervisor"),
+        *("secagg.query", "cryptography.hazmat.backends.openssl.backend", "duckdb", "pyarrow"),
+        *("sqlglot.optimizer", "uvicorn", "starlette.routing"),
+    ),
+    _find_secagg,
+    lambda words: bool({"serve", "--local"} & {*words}),
+)
+
+
+def forking(programs: Programs) -> type[subprocess.Popen[Any]]:
+    """Return what forks these programs, and starts everything else as usual."""
+
+    class Popen(subprocess.Popen[Any]):
+        def _execute_child(self, args: Any, executable: Any, preexec_fn: Any, *rest: Any) -> None:
+            close_fds, pass_fds, cwd, env, _, _, shell = rest[:7]
+            p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite, *others = rest[7:]
+            start_new_session = others[-2]
+            environment = dict(os.environ if env is None else env)
+            words = [os.fspath(word) for word in args] if isinstance(args, list | tuple) else []
+            found = programs.find(words)
+            plain = not (executable or preexec_fn or shell) and close_fds
+            if found is None or not plain or _settings(environment) != _SETTINGS:
+                super()._execute_child(args, executable, preexec_fn, *rest)  # type: ignore[misc]
+                return
+            request = {
+                "function": found[0],
+                "words": found[1],
+                "environment": environment,
+                "folder": os.fspath(cwd or Path.cwd()),
+                "session": bool(start_new_session),
+                "descriptors": [0, 1, 2, *pass_fds],
+            }
+            streams = [own if own != -1 else i for i, own in enumerate((p2cread, c2pwrite, errwrite))]
+            self.pid = _forked(programs, request, [*streams, *pass_fds])
+            self._child_created = True
+            self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
+
+    return Popen
+
+
+def _forked(programs: Programs, request: dict[str, Any], descriptors: list[int]) -> int:
     """Return the number of a process that does what is asked, a child of this one."""
     control = ctypes.CDLL(None, use_errno=True).prctl
     with _lock:
-        if _servers.get(os.getpid()) is None:
-            _servers[os.getpid()] = _new_server()
-        server = _servers[os.getpid()]
+        mine = os.getpid(), programs.place
+        if mine not in _servers:
+            _servers[mine] = _new_server(programs)
+        server = _servers[mine]
         control(_SUBREAPER, 1, 0, 0, 0)  # whose parent ends is this process's child
         try:
             data = json.dumps(request).encode()
@@ -99,12 +136,12 @@ def _forked(request: dict[str, Any], descriptors: list[int]) -> int:
     return int.from_bytes(answer, "big")
 
 
-def _new_server() -> socket.socket:
+def _new_server(programs: Programs) -> socket.socket:
     """Start the process that forks, and return where it takes requests; it ends with this process."""
     near, far = socket.socketpair()
     with far:
         process = _start(
-            [sys.executable, __file__, str(far.fileno())],
+            [_PYTHON, __file__, str(far.fileno()), programs.place],
             pass_fds=[far.fileno()],
             stdin=subprocess.DEVNULL,
             env=_ENVIRONMENT,
@@ -122,10 +159,10 @@ def _new_server() -> socket.socket:
 @pytest.fixture
 def warm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fork what runs `secagg` in a process of its own."""
-    monkeypatch.setattr(subprocess, "Popen", Popen)
+    monkeypatch.setattr(subprocess, "Popen", forking(SECAGG))
 
 
-def serve(requests: socket.socket) -> None:
+def serve(programs: Programs, requests: socket.socket) -> None:
     """Fork a process for each request, which comes with its standard streams; the answer is its number."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a keyboard it is for those who were forked
     while True:
@@ -138,7 +175,7 @@ def serve(requests: socket.socket) -> None:
             if os.fork():
                 os._exit(0)
             requests.close()
-            be_secagg(request, descriptors, told, tells)
+            be_program(programs, request, descriptors, told, tells)
             return
         os.close(tells)
         os.waitpid(between, 0)  # its child is now the test's
@@ -147,7 +184,9 @@ def serve(requests: socket.socket) -> None:
             os.close(descriptor)
 
 
-def be_secagg(request: dict[str, Any], descriptors: list[int], told: int, tells: int) -> None:
+def be_program(
+    programs: Programs, request: dict[str, Any], descriptors: list[int], told: int, tells: int
+) -> None:
     """The whole of a process, which tells its number once its streams are its own."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     answers, *kept = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for number in (tells, *descriptors)]
@@ -166,26 +205,36 @@ def be_secagg(request: dict[str, Any], descriptors: list[int], told: int, tells:
     os.environ.clear()
     os.environ.update(request["environment"])
     time.tzset()
-    sys.argv = ["secagg", *request["arguments"]]
-    if {"serve", "--local"} & {*sys.argv}:  # which starts others, and may have threads then
+    sys.argv = request["words"]
+    if programs.starts_others(sys.argv):  # and may have threads then
         near, far = socket.socketpair()
         if not os.fork():
             near.close()
-            serve(far)
+            serve(programs, far)
             return
         far.close()
-        _servers[os.getpid()] = near
-        subprocess.Popen = Popen  # type: ignore[misc]
-    from secagg.__main__ import main
-
-    main()
+        _servers[os.getpid(), programs.place] = near
+        subprocess.Popen = forking(programs)  # type: ignore[misc, assignment]
+    sys.exit(_named(request["function"])())
 
 
-if __name__ == "__main__":
-    for module in MODULES:
+def _named(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+def main() -> None:
+    """Take requests from the socket of this number for what is at that place."""
+    number, place = sys.argv[1:]
+    programs: Programs = _named(place)
+    for module in programs.modules:
         if util.find_spec(module.partition(".")[0]):
             import_module(module)
     gc.collect()
     gc.freeze()
-    with socket.socket(fileno=int(sys.argv[1])) as asked:
-        serve(asked)
+    with socket.socket(fileno=int(number)) as requests:
+        serve(programs, requests)
+
+
+if __name__ == "__main__":
+    _named("warm:main")()  # not this copy of the module: programs import it
