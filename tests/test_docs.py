@@ -6,6 +6,7 @@ import ast
 import functools
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -28,18 +29,29 @@ def cited(text: str) -> set[str]:
     return {tag for inside in BRACKETS.findall(text) for tag in TAG.findall(inside)}
 
 
-@functools.cache
-def nodes_of(path: Path) -> list[ast.AST]:
-    return list(ast.walk(ast.parse(path.read_text("utf-8"))))
+class Words(NamedTuple):
+    """What a module says: in docstrings and comments, and in its text constants."""
+
+    prose: str
+    constants: list[str]
 
 
 @functools.cache
-def prose(path: Path) -> str:
-    """Return a module's docstrings and comments."""
+def words(path: Path) -> Words:
     source = path.read_text("utf-8")
-    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    parts = [ast.get_docstring(n) or "" for n in nodes_of(path) if isinstance(n, documented)]
-    return "\n".join([*parts, *re.findall(r"#.*$", source, re.MULTILINE)])
+    prose, constants = re.findall(r"#.*$", source, re.MULTILINE), []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            prose.append(ast.get_docstring(node) or "")
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            constants.append(node.value)
+    return Words("\n".join(prose), constants)
+
+
+@functools.cache
+def cited_by(path: Path) -> set[str]:
+    """Return what a module cites."""
+    return cited(words(path).prose)
 
 
 @functools.cache
@@ -55,7 +67,7 @@ def test_citations_are_found() -> None:
 @pytest.mark.slow
 def test_every_work_cited_in_the_code_is_in_the_bibliography() -> None:
     known = bibliography()
-    citations = {path: cited(prose(path)) for path in sorted((ROOT / "secagg").rglob("*.py"))}
+    citations = {path: cited_by(path) for path in sorted((ROOT / "secagg").rglob("*.py"))}
     assert sum(map(len, citations.values())) > 10
     assert {path.name: tags - known for path, tags in citations.items() if tags - known} == {}
 
@@ -63,9 +75,9 @@ def test_every_work_cited_in_the_code_is_in_the_bibliography() -> None:
 @pytest.mark.slow
 def test_every_work_in_the_bibliography_is_cited() -> None:
     documents = [path.read_text("utf-8") for path in DOCS.glob("*.md") if path.name != "bibliography.md"]
-    code = [prose(path) for path in (ROOT / "secagg").rglob("*.py")]
+    code = [cited_by(path) for path in (ROOT / "secagg").rglob("*.py")]
     papers = {tag for tag in bibliography() if TAG.fullmatch(tag)}
-    assert papers - set().union(*map(cited, [*documents, *code])) == set()
+    assert papers - set().union(*map(cited, documents), *code) == set()
 
 
 @pytest.mark.parametrize("document", sorted(path.name for path in DOCS.glob("*.md")))
@@ -127,14 +139,14 @@ def test_every_name_and_module_on_the_pages_is_one_of_the_codes() -> None:
     folders = ("secagg", "tests", "benchmarks", "examples", "release", "website")
     modules = {str(path.relative_to(ROOT)) for folder in folders for path in (ROOT / folder).rglob("*.py")}
     sources = [*modules, "pyproject.toml", "Makefile"]
-    words = {word for name in sources for word in re.findall(r"\w+", name + (ROOT / name).read_text("utf-8"))}
+    known = {word for name in sources for word in re.findall(r"\w+", name + (ROOT / name).read_text("utf-8"))}
     unknown = []
     for page in PAGES:
         if page.name == "CHANGELOG.md":  # it tells of names that are gone
             continue
         text = page.read_text("utf-8")
         for name in re.findall(r"`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)(?:\([^`]*\))?`", text):
-            unknown += [f"{page.name}: {name}"] * (not words.issuperset(name.split(".")))
+            unknown += [f"{page.name}: {name}"] * (not known.issuperset(name.split(".")))
         for name in re.findall(r"`([\w/]+\.py)`", text):
             unknown += [f"{page.name}: {name}"] * (not any(f"/{m}".endswith(f"/{name}") for m in modules))
     assert unknown == []
@@ -150,10 +162,9 @@ def sections(text: str) -> dict[str, str]:
 
 
 def words_of_the_code() -> str:
-    """Return all text constants of the package, a line each."""
-    paths = (ROOT / "secagg").rglob("*.py")
-    found = [n.value for path in paths for n in nodes_of(path) if isinstance(n, ast.Constant)]
-    return " ".join(" ".join(text for text in found if isinstance(text, str)).split())
+    """Return all text constants of the package in one line."""
+    found = [text for path in (ROOT / "secagg").rglob("*.py") for text in words(path).constants]
+    return " ".join(" ".join(found).split())
 
 
 def test_the_page_of_errors_has_a_section_for_each_class_and_names_no_other() -> None:
