@@ -346,7 +346,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
         "PATH": os.pathsep.join([str(BIN), os.environ["PATH"]]),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.5",
     }
     processes = Processes(folder, environment)
     relay = Relay(link_port, tls)

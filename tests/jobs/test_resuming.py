@@ -382,7 +382,7 @@ def test_tables_and_results_come_back_from_bytes_as_they_were() -> None:
         encode({"x": object()})
 
 
-VELOCITY_ROWS = 6
+VELOCITY_ROWS = 4
 
 
 def programs(folder: Path, computing: str) -> Interrupted:
