@@ -28,7 +28,7 @@ from secagg.data.numbers import (
     real_column,
     trimmed,
 )
-from secagg.data.reports import EMPTY, Times
+from secagg.data.reports import EMPTY, LISTED, Times
 from secagg.data.sources import Source, quote_text
 from secagg.errors import DataError
 from secagg.query.schema import (
@@ -44,7 +44,7 @@ from secagg.query.schema import (
     Type,
 )
 
-__all__ = ["INSTANT", "NUMBER", "TIMESTAMP", "Fault", "checked_rows", "sampled_times"]
+__all__ = ["INSTANT", "NUMBER", "TIMESTAMP", "Fault", "Query", "checked_rows", "sampled_times"]
 
 # What a row's time is: none, a number, a timestamp in the job's zone, an instant.
 NUMBER, TIMESTAMP, INSTANT = 1, 2, 3
@@ -77,6 +77,22 @@ class Fault:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Queries for the rows of a table.
+
+    Attributes:
+      rows: for all rows, checked.
+      bad: for the first rows that `rows` finds bad, in the table's order. The column `all_faults` lists all that is wrong
+        with a row, by number with spaces between, and p0, p1, ... are its identifiers.
+      faults: what the column `why` of both numbers from 1.
+    """
+
+    rows: str
+    bad: str
+    faults: list[Fault]
+
+
 def checked_rows(
     table: Source,
     columns: ColumnMap,
@@ -85,12 +101,13 @@ def checked_rows(
     conventions: Conventions,
     dialect: Dialect,
     expected: Times | None,
-) -> tuple[str, list[Fault]]:
-    """Return a query for the checked rows, and the faults that its column `why` numbers from 1.
+) -> Query:
+    """Return the queries for a table.
 
-    The query gives id0_0, id0_1, id1_0, ... (a column for each of each identifier, empty outside the bounds and where
-    it is missing and may be), number0, number1, ... (of each amount and whole number; NULL where it may be), seconds, kind
-    and why (0 for a good row). Identifiers and numbers are in the schema's order. In a table without times, seconds are 0.
+    That for all rows gives id0_0, id0_1, id1_0, ... (a column for each of each identifier, empty outside the bounds and
+    where it is missing and may be), number0, number1, ... (of each amount and whole number; NULL where it may be),
+    seconds, kind and why (0 for a good row). Identifiers and numbers are in the schema's order. In a table without times,
+    seconds are 0.
 
     Args:
       bounds: rows outside [start, end) need no identifiers; wider than the window by what zones make.
@@ -136,20 +153,27 @@ def checked_rows(
     start, end = (f"'{bound}'::DOUBLE" for bound in bounds)
     spelt = [f"{_kind(dialect, expected)} AS form", *(number.spelt for number in numbers)]
     read = [f"{_seconds(dialect)} AS seconds", *(number.numbers for number in numbers)]
-    query = f"""
+    steps = f"""
         WITH texts AS (SELECT {", ".join(texts)} FROM {table.relation}),
         spelt AS (SELECT *, {_listed(spelt)} FROM texts),
         forms AS (SELECT {_listed(["*", *(number.forms for number in numbers)])} FROM spelt),
         numbers AS (SELECT *, {_listed(read)} FROM forms),
         units AS (SELECT {_listed(["*", *(number.units for number in numbers)])} FROM numbers),
         exact AS (SELECT {_listed(["*", *(number.exact for number in numbers)])} FROM units),
-        checked AS (SELECT *, CASE {cases} ELSE 0 END AS why FROM exact),
+        checked AS (SELECT *, CASE {cases} ELSE 0 END AS why FROM exact)"""
+    rows = f"""{steps},
         placed AS (SELECT *, why = 0 AND seconds >= {start} AND seconds < {end} AS near FROM checked)
         SELECT {", ".join([*kept, "why::USMALLINT AS why"])},
             CASE WHEN why = 0 THEN form ELSE 0 END::UTINYINT AS kind,
             CASE WHEN why = 0 THEN seconds ELSE 0 END AS seconds
         FROM placed"""
-    return query, [Fault(name, reason) for _, name, reason in conditions]
+    each = ", ".join(
+        f"CASE WHEN {condition} THEN '{i}' END" for i, (condition, _, _) in enumerate(conditions, 1)
+    )
+    texts_of = ", ".join(f"coalesce(p{i}, '') AS p{i}" for i in range(len(parts)))
+    bad = f"""{steps}
+        SELECT {_listed([f"concat_ws(' ', {each}) AS all_faults", texts_of])} FROM checked WHERE why > 0 LIMIT {LISTED}"""
+    return Query(rows, bad, [Fault(name, reason) for _, name, reason in conditions])
 
 
 def sampled_times(table: Source, names: tuple[str, ...], dialect: Dialect, expected: Times | None) -> str:

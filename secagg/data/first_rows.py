@@ -55,18 +55,18 @@ def first_faults(
             else:
                 needed = [name for names in columns.values() for name in names]
                 table = opened.enter_context(contextlib.closing(one.first(needed, limit)))
-            query, faults = checked_rows(
+            query = checked_rows(
                 table, columns, schema, (bounds.start, bounds.end), conventions, dialect, bounds.times
             )
             failure = None
             try:
                 found = table.connection.execute(
-                    f"SELECT why, count(*) FROM ({query}) WHERE why > 0 GROUP BY why"
+                    f"SELECT why, count(*) FROM ({query.rows}) WHERE why > 0 GROUP BY why"
                 ).fetchall()
             except duckdb.Error as error:
                 failure = DataError(f"{table.name}: DuckDB cannot read the table ({type(error).__name__})")
             if failure is not None:
                 raise failure
             for number, rows in found:
-                counts[faults[number - 1]] += rows
+                counts[query.faults[number - 1]] += rows
     return [FaultCount(fault.column, fault.reason, rows) for fault, rows in counts.most_common()]

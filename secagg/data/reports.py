@@ -60,7 +60,7 @@ class BadRow:
     In a CSV file, `line` is the physical line on which the record begins; the header's is 1. In a Parquet file or the
     result of a query, it counts rows from 1. It is 0 where it cannot be told.
     `column` is the table's own name, or "" where the whole row is wrong. `key` is what the row's primary key
-    says, where one is declared.
+    says, where one is declared. `further` is what is wrong in other columns, as (column, reason).
     """
 
     file: str
@@ -69,6 +69,7 @@ class BadRow:
     reason: str
     unit: Literal["line", "row"] = "line"
     key: str = field(repr=False, default="")
+    further: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         place = ": line not known"
@@ -76,7 +77,10 @@ class BadRow:
             place = f": {self.key}"
         elif self.line:
             place = f":{self.line}" if self.unit == "line" else f": row {self.line}"
-        return f"{self.file}{place}: {self.column or 'the row'} {self.reason}"
+        wrong = ((self.column, self.reason), *self.further)
+        return f"{self.file}{place}: " + "; ".join(
+            f"{column or 'the row'} {reason}" for column, reason in wrong
+        )
 
 
 @dataclass(frozen=True, slots=True)

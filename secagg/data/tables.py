@@ -32,7 +32,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.data.bad_rows import mark, report_of, with_times
+from secagg.data.bad_rows import all_faults, mark, report_of, with_times
 from secagg.data.checks import Fault, checked_rows, sampled_times
 from secagg.data.columns import ColumnMap, resolve_columns
 from secagg.data.conventions import Conventions
@@ -166,9 +166,10 @@ def _read_one(
         # Zones lie up to a day from UTC; numpy decides on the window once instants are known.
         slack = _DAY_S if local else 0
         near = (window.start - slack, window.end + slack)
-        query, faults = checked_rows(table, columns, schema, near, conventions, dialect, window.times)
+        query = checked_rows(table, columns, schema, near, conventions, dialect, window.times)
+        faults, checked = list(query.faults), len(query.faults)
         try:
-            scan: dict[str, NDArray[Any]] = table.connection.execute(query).fetchnumpy()
+            scan: dict[str, NDArray[Any]] = table.connection.execute(query.rows).fetchnumpy()
         except duckdb.Error as error:
             if table.csv_file is not None:
                 table.csv_file.check_whole()
@@ -191,7 +192,15 @@ def _read_one(
         # A row whose identifier of one field is refused is bad, and so is its other identifier not used.
         taken = keep & (why == 0)
         spelt = [found.taken(taken[rows]) for found, rows in identifiers]
-        report = report_of(table, why, faults, int(np.count_nonzero(taken)))
+        spelt_by = [(names, rules[field]) for field, names in fields.items()]
+        report = report_of(
+            table,
+            why,
+            faults,
+            int(np.count_nonzero(taken)),
+            lambda: all_faults(table, query, spelt_by),
+            checked,
+        )
         if schema.time is not None and time is not None:
             report = with_times(report, why, kinds, seconds, times)
             if window.times != "numbers" and any(fault.column == time for fault in report.faults):

@@ -235,3 +235,19 @@ def test_no_line_is_told_rather_than_a_wrong_one(put):
     assert table.locate([0, 1], [Malformed(start, "")], 2) == ([2, 4], [3])
     assert table.locate([0, 1], [Malformed(start + 1000, "")], 2) == ([0, 0], [0])
     assert str(BadRow("t.csv", 0, "amount", "is negative")) == "t.csv: line not known: amount is negative"
+
+
+def test_a_row_is_named_with_all_that_is_wrong_in_it(put):
+    """Between rows with faults that a query finds stands one with a fault that only spelling finds."""
+    rows = "b,s,1,1\nNULL,s,-1,soon\nNULL,s,1,1\n,NULL,ten,1\n,,,\n"
+    path = put(HEADER + rows)
+    told = [
+        str(row).removeprefix(f"{path}:") for row in read_transfers(path, bad_rows="skip").report.bad_rows
+    ]
+    unnamed = "stands for no identifier (as NULL, N/A, true or -)"
+    assert told == [
+        f"3: amount is negative; time is not a number or an ISO timestamp; beneficiary {unnamed}",
+        f"4: beneficiary {unnamed}",
+        f"5: beneficiary is missing; amount is not a number; sender {unnamed}",
+        "6: the row is empty",
+    ]
