@@ -70,7 +70,8 @@ class DaskWorkers:
         left = dict(started)
         while left := {future: at for future, at in left.items() if not future.done()}:
             # Dask would keep a task for a worker that is gone until one comes back at its address.
-            known = self._client.scheduler_info(n_workers=-1)["workers"]
+            # What `scheduler_info` returns, another thread may have asked for, and for other workers.
+            known = self._client.nthreads()
             for future, at in left.items():
                 if at not in known:
                     future.cancel()
