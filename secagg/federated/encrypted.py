@@ -81,16 +81,16 @@ class SumKey(Message, frozen=True):
 
 
 class EncryptedInput(Message, frozen=True):
-    """Input, node -> server: its numbers as a ciphertext."""
+    """Input, node -> server: its numbers as a ciphertext, uint8: headers of frames bear no model's length."""
 
-    ciphertext: bytes
+    ciphertext: NDArray[np.uint8]
 
 
 class Total(Message, frozen=True):
     """Decrypt, server -> key holder: the sum as a ciphertext, and whose numbers are in it."""
 
     contributors: tuple[str, ...]
-    ciphertext: bytes
+    ciphertext: NDArray[np.uint8]
 
 
 class Decrypted(Message, frozen=True):
@@ -191,7 +191,8 @@ class EncryptedTerms:
         signed, plan = self.ring.to_signed(contribution), self.plan
         if int(np.max(np.abs(signed), initial=0)) > plan.limit:
             raise RangeError("numbers of this node's update are beyond what the sum has room for")
-        return EncryptedInput(key.encrypt_encoded(plan.ring.from_signed(signed), plan).to_bytes())
+        data = key.encrypt_encoded(plan.ring.from_signed(signed), plan).to_bytes()
+        return EncryptedInput(np.frombuffer(data, np.uint8))
 
     def read(self, key: PublicKey, message: EncryptedInput, peer: PartyId) -> Ciphertext:
         """Return one node's ciphertext.
@@ -199,7 +200,7 @@ class EncryptedTerms:
         Raises:
           RemoteProtocolError: it is none under this key, or of other numbers than agreed.
         """
-        found = key.read_bytes(message.ciphertext, peer=peer)
+        found = key.read_bytes(message.ciphertext.tobytes(), peer=peer)
         header = found.header
         if (header.plan, header.shape, header.summands, header.weight) != (self.plan, (self.length,), 1, 1):
             raise RemoteProtocolError(
@@ -225,7 +226,7 @@ class EncryptedTerms:
                 f"{len(names)}",
                 peer=peer,
             )
-        total = key.public_key.read_bytes(message.ciphertext, peer=peer)
+        total = key.public_key.read_bytes(message.ciphertext.tobytes(), peer=peer)
         header = total.header
         if (header.plan, header.shape) != (self.plan, (self.length,)) or header.summands != len(names):
             raise RemoteProtocolError(
@@ -297,7 +298,7 @@ class Adding:
                 f"{len(self.contributors)}; nothing was opened"
             )
         self.contributors = tuple(sorted(self.contributors))
-        return Total(self.contributors, self._total.to_bytes())
+        return Total(self.contributors, np.frombuffer(self._total.to_bytes(), np.uint8))
 
     def take_total(self, client: PartyId, message: Decrypted) -> None:
         """Take the sum in the clear from the key holder."""

@@ -350,8 +350,7 @@ class Node:
                         "this node's update does not fit the server's Encoding, and stays out of the sum"
                     )
                 # Drawn and rounded once: programs that are run anew get the same numbers.
-                told, kept = mine.start(kept, delivery, coder.contribution(vector))
-                vector = None
+                (told, kept), vector = mine.start(kept, delivery, coder.contribution(vector)), None
             else:
                 told, kept = mine.go_on(kept, delivery)
             answer, done = told, told.done

