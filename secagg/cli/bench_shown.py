@@ -31,6 +31,7 @@ _SOURCES: Final = {None: "measured", True: "bytes as declared", False: "bytes de
 # A curve that is further off where it was measured leads nowhere. Bytes and rounds are exact, times are noisy.
 _FITS: Final = 0.05
 _FITS_TIME: Final = 0.5
+_FILE_WIDTH: Final = 160  # of tables that go to a file or another program, so that no word is cut
 
 
 class Campaign:
@@ -109,6 +110,8 @@ def predictions_table(results: Sequence[dict[str, Any]] | Sequence[Any]) -> Any:
 def print_growths(console: Console, grown: Sequence[growth.Growth]) -> None:
     """Print a curve for each figure of each subject, and a table of what lies beyond the measured sizes."""
     what = _grows_with(grown)
+    if not console.is_terminal:
+        console.width = max(console.width, _FILE_WIDTH)
     for subject in dict.fromkeys(one.subject for one in grown):
         own = [one for one in grown if one.subject == subject]
         largest, far = _beyond(own)

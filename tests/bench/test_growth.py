@@ -119,6 +119,11 @@ def test_the_command_labels_what_is_extrapolated(capsys, tmp_path):
 )
 def test_a_curve_that_does_not_fit_is_not_extrapolated(capsys, unit, residual, says):
     curve = growth.Curve(("n",), (1.0, 2.0), residual, 20.0)
-    one = growth.Growth("sum", "parties", "figure", unit, ((5, 11.0), (20, 41.0)), curve, True, {})
+    one = growth.Growth(
+        "sum", "parties", "the busiest aggregator sends", unit, ((5, 11.0), (20, 41.0)), curve, True, {}
+    )
     print_growths(stdout(), [one])
-    assert says in capsys.readouterr().out.split("is extrapolated")[1]
+    shown = capsys.readouterr().out
+    assert says in shown.split("is extrapolated")[1]
+    # On one line of more than 80 characters, though this is no terminal.
+    assert shown.splitlines()[-1].startswith("the busiest aggregator sends  ")
