@@ -25,7 +25,9 @@ from browser import chromium as chromium  # noqa: E402
 from warm import warm as warm  # noqa: E402
 
 # On a busy machine every example takes long; that says nothing about the code.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "any machine", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any machine")
 
 # A shell in the background ignores SIGINT, nohup SIGHUP, and children inherit that: no test could stop a program.

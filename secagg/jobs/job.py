@@ -132,6 +132,10 @@ class Job:
     vary: Mapping[str, Allowed] = field(default_factory=dict)
     generalise: Recipe = field(default_factory=dict)
     shards: int = 1
+    # A rehearsal may take seconds, and one job is asked for the cost of the same rows several times.
+    _costs: dict[tuple[tuple[PartyId, int], ...], Cost] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def identifiers(self) -> tuple[str, ...]:
@@ -319,7 +323,10 @@ class Job:
         Raises:
           PlanError: more rows than the job allows.
         """
-        return self.pattern.cost(self.parameters, self.terms, rows)
+        key = tuple(sorted(rows.items()))
+        if key not in self._costs:
+            self._costs[key] = self.pattern.cost(self.parameters, self.terms, rows)
+        return self._costs[key]
 
     def risks(self, rows: Mapping[PartyId, int]) -> list[Risk]:
         """Return what may go wrong by chance in such a run; errors as in `cost`."""

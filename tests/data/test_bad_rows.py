@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -119,13 +120,22 @@ def test_each_kind_of_bad_row_is_named_by_line_and_column(put, row, column, reas
     )
     assert ("--bad-rows skip" in message) != wrong_without
 
-    table = read_transfers(path, bad_rows="skip")
-    assert table["amount"].tolist() == [100, 200]
-    assert places(table.report) == [(3, column, reason)]
-    assert [(fault.column, fault.reason, fault.rows) for fault in table.report.faults] == [
-        (column, reason, 1)
-    ]
-    assert (table.report.rows_read, table.report.rows_bad, table.report.rows_in_window) == (3, 1, 2)
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(0, len(BAD), 15))
+def test_each_kind_of_bad_row_is_left_out_where_that_is_said_and_located(put, start):
+    some = BAD[start : start + 15]  # reports list twenty
+    rows = [row if isinstance(row, bytes) else row.encode() for row, _, _ in some]
+    lines = [HEADER.encode().rstrip(), b"b,s,1,1", *(part for row in rows for part in (row, b"b,s,2,2")), b""]
+    table = read_transfers(put(b"\n".join(lines)), bad_rows="skip")
+    assert table["amount"].tolist() == [100, *[200] * len(some)]
+    assert places(table.report) == [(3 + 2 * i, *which) for i, (_, *which) in enumerate(some)]
+    counted = {(fault.column, fault.reason): fault.rows for fault in table.report.faults}
+    assert counted == Counter((column, reason) for _, column, reason in some)
+    read, bad = 1 + 2 * len(some), len(some)
+    assert (table.report.rows_read, table.report.rows_bad, table.report.rows_in_window) == (
+        read, bad, read - bad
+    )  # fmt: skip
 
 
 @pytest.mark.slow

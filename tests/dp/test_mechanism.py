@@ -53,7 +53,7 @@ def test_the_budget_is_kept_and_nearly_used(epsilon, rounds, kind):
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     epsilon=st.floats(0.05, 20),
     delta=st.floats(1e-12, 0.1),

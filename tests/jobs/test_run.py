@@ -192,6 +192,26 @@ def test_the_forecast_is_what_the_ledgers_show(pattern: str, layout: str) -> Non
     assert expected.rounds - rounds in ((0, 1) if layout == "two banks and an outsider compute" else (0,))
 
 
+def test_the_cost_of_the_same_rows_is_worked_out_once_and_that_of_others_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+    declared = GroupByPattern.cost
+
+    def cost(pattern: Any, parameters: Any, terms: Any, rows: Any) -> Any:
+        asked.append(dict(rows))
+        return declared(pattern, parameters, terms, rows)
+
+    monkeypatch.setattr(GroupByPattern, "cost", cost)
+    job = make_job("collectors")
+    few, many = (dict.fromkeys(job.input_parties, n) for n in (10, 1000))
+    first = job.cost(few)
+    assert job.cost(dict(reversed(few.items()))) == first != job.cost(many)
+    assert asked == [few, many]
+    assert replace(job, name="other").cost(few) == first
+    assert asked == [few, many, few]  # another job's is its own
+
+
 def test_a_job_says_whom_it_trusts_by_how_many_compute() -> None:
     three, four = (
         make_job("collectors", layout)
