@@ -15,7 +15,7 @@ from secagg.errors import DataError, UsageError
 
 UNKNOWN_SEPARATORS = "has separators that are not known; say them with --decimal and --thousands"
 SCIENTIFIC = "is in scientific notation, where a spreadsheet has cut digits; export the column as text"
-BAD = [
+BAD: list[tuple[str | bytes, str, str]] = [
     (",s,1,1", "beneficiary", "is missing"),
     ('" ",s,1,1', "beneficiary", "is missing"),
     ("b,,1,1", "sender", "is missing"),
