@@ -25,6 +25,7 @@ from benchmarks.parties import one_thread, run_parties
 one_thread()
 
 import numpy as np  # noqa: E402  # after one_thread
+from numpy.typing import NDArray  # noqa: E402
 
 from secagg.protocols.group_by import (  # noqa: E402
     PHASES,
@@ -57,6 +58,14 @@ def make_tables(banks: int, rows: int, seed: int) -> list[Rows]:
 
 def make_table(banks: int, rows: int, seed: int, wanted: int) -> Rows:
     """Return one bank's rows of `make_tables`, without holding the others'."""
+    numbers, values = make_numbers(banks, rows, seed, wanted)
+    return Rows(np.array([f"acct-{n}" for n in numbers.tolist()], object), values)
+
+
+def make_numbers(
+    banks: int, rows: int, seed: int, wanted: int
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+    """Return one bank's identifiers as numbers, and its values."""
     rng = np.random.default_rng(seed)
     share = rows // banks
     common = np.arange(share // 20)
@@ -73,8 +82,7 @@ def make_table(banks: int, rows: int, seed: int, wanted: int) -> Rows:
             [rng.integers(1, 4, len(numbers)), rng.integers(0, 1 << 30, len(numbers)), np.ones(len(numbers))],
             1,
         )
-    identifiers = np.array([f"acct-{n}" for n in numbers.tolist()], object)
-    return Rows(identifiers[order], values.astype(np.uint64))
+    return numbers[order], values.astype(np.uint64)
 
 
 async def bank(

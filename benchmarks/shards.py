@@ -32,7 +32,7 @@ one_thread()
 import numpy as np  # noqa: E402
 
 from benchmarks import shard_worker  # noqa: E402  # after one_thread
-from benchmarks.fraud import make_query, make_table, make_tables  # noqa: E402
+from benchmarks.fraud import make_numbers, make_query, make_table  # noqa: E402
 from secagg.jobs.shards import LocalWorkers, Watch, Work, Workers, Workplace, find_in_shards  # noqa: E402
 from secagg.network.tcp import Timeouts  # noqa: E402
 from secagg.protocols.group_by import announce  # noqa: E402
@@ -139,11 +139,11 @@ def expected(rows: int) -> list[tuple[int, int]]:
 
     As `reference` of the protocol, in little memory: identifiers are compared by their numbers.
     """
-    tables = make_tables(3, rows, SEED)
-    numbers = [np.array([int(name[5:]) for name in table.identifiers], np.int64) for table in tables]
+    tables = [make_numbers(3, rows, SEED, bank) for bank in range(3)]
+    numbers = [of_bank for of_bank, _ in tables]
     _, group = np.unique(np.concatenate(numbers), return_inverse=True)
     sums = np.zeros((int(group.max()) + 1, 3), np.uint64)
-    np.add.at(sums, group, np.concatenate([table.values for table in tables]))
+    np.add.at(sums, group, np.concatenate([values for _, values in tables]))
     passes = np.ones(len(sums), bool)
     for column, field in zip(sums.T, make_query(3).fields, strict=True):
         passes &= column >= np.uint64(field.at_least or 0)
