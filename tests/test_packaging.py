@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.metadata
 import re
 import subprocess
@@ -10,7 +11,7 @@ import sys
 import tomllib
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -90,15 +91,27 @@ def test_a_module_that_is_not_behind_a_link_is_missed_by_its_name() -> None:
     assert "No module named 'secagg.he.nothing'" in ended.stderr
 
 
-def imported(path: Path) -> set[str]:
-    """Return the top-level names that a file imports, wherever in it."""
+class Source(NamedTuple):
+    """What a file says: the top-level names that it imports, wherever in it, whether it asserts, and its docstring."""
+
+    imported: frozenset[str]
+    asserts: bool
+    docstring: str | None
+    empty: bool
+
+
+@functools.cache
+def source(path: Path) -> Source:
+    tree = ast.parse(path.read_text())
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    asserts = False
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names.add(node.module.partition(".")[0])
-    return names
+        asserts |= isinstance(node, ast.Assert)
+    return Source(frozenset(names), asserts, ast.get_docstring(tree), not tree.body)
 
 
 def test_numba_is_nowhere(pyproject: dict[str, Any]) -> None:
@@ -169,7 +182,7 @@ def test_what_is_imported_is_what_is_declared(pyproject: dict[str, Any]) -> None
     )
     used = set()
     for path in SOURCES:
-        used |= imported(path) - optional_in(path)
+        used |= source(path).imported - optional_in(path)
     used -= {*sys.stdlib_module_names, "secagg"}
     assert used == names_of(pyproject["project"]["dependencies"])
 
@@ -202,13 +215,10 @@ def test_the_command_line_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "secagg")))
 def test_a_module_keeps_the_rules_of_the_source(path: Path) -> None:
-    tree = ast.parse(path.read_text())
-    assert not imported(path) & (BANNED - optional_in(path))
-    assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree)), (
-        "checks of input must not vanish under -O"
-    )
-    if tree.body:
-        assert ast.get_docstring(tree), "a module says what it is"
+    read = source(path)
+    assert not read.imported & (BANNED - optional_in(path))
+    assert not read.asserts, "checks of input must not vanish under -O"
+    assert read.docstring or read.empty, "a module says what it is"
 
 
 def test_the_version_stands_in_one_place_and_is_the_same_wherever_it_is_told(

@@ -101,6 +101,7 @@ def secagg(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int,
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("warm")
 def test_a_pattern_for_a_third_kind_of_table_is_one_file(
     installed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,8 +40,9 @@ _start = subprocess.Popen  # before `warm` takes its place
 
 
 def _settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that Python reads once, as it starts."""
-    return {k: v for k, v in environment.items() if k.startswith(("PYTHON", "LC_")) or k == "LANG"}
+    """Return the variables that Python reads once, as it starts, but for the path."""
+    names = [name for name in environment if name.startswith(("PYTHON", "LC_")) or name == "LANG"]
+    return {name: environment[name] for name in names if name != "PYTHONPATH"}
 
 
 _SETTINGS = _settings(_ENVIRONMENT)  # also of what forks
@@ -205,6 +206,8 @@ def be_program(
     os.environ.clear()
     os.environ.update(request["environment"])
     time.tzset()
+    path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:0] = [folder for folder in path if folder and folder not in sys.path]
     sys.argv = request["words"]
     if programs.starts_others(sys.argv):  # and may have threads then
         near, far = socket.socketpair()
