@@ -180,7 +180,7 @@ def test_what_is_imported_is_what_is_declared(pyproject: dict[str, Any]) -> None
         extras
         == {DISTRIBUTIONS.get(name, name) for name in set(OPTIONAL) - BY_HAND - CALLERS_OWN} | FOR_OTHERS
     )
-    used = set()
+    used: set[str] = set()
     for path in SOURCES:
         used |= source(path).imported - optional_in(path)
     used -= {*sys.stdlib_module_names, "secagg"}

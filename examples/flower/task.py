@@ -1,11 +1,14 @@
 """A small real task: handwritten digits, softmax regression in numpy."""
 
+import functools
+
 import numpy as np
 from flwr.app import Array, ArrayRecord
 
 CLASSES = 10
 
 
+@functools.cache  # in a simulation many nodes share a process
 def data():
     """Return all images, shape (1797, 64), within [0, 1], and their digits, in a fixed random order."""
     from sklearn.datasets import load_digits  # takes a second, and most steps of a protected sum need no data
