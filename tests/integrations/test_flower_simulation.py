@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -197,6 +198,10 @@ def simulate(
         @server.main()
         def main(grid: Grid, context: Context) -> None:
             watched, strategy = Watched(grid), make_strategy()
+            while (
+                len(list(grid.get_node_ids())) < NODES
+            ):  # FedAvg samples of those that are there when it begins
+                time.sleep(0.01)
             result = strategy.start(
                 grid=watched,
                 initial_arrays=example.task.to_record(example.task.new_model()),
