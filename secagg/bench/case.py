@@ -31,7 +31,8 @@ class Case:
 
     Args:
       kind, name: what is measured; `subjects.names` lists them.
-      parties: clients of a sum, or input parties of a pattern; 0 for operations and for patterns as their example has it.
+      parties: clients of a sum, or input parties of a pattern; 0 for patterns as their example has it. Of operations as many
+        as `engine`, which 0 becomes.
       size: numbers a client, elements of an operation, or rows a party; 0 for a pattern as its example has it.
       engine: how many parties compute, 3 or 4; 0 for protocols, which have no engine.
       tcp: in processes over TLS on this machine, and not in the simulator.
@@ -59,6 +60,12 @@ class Case:
                 raise UsageError(f"expected {shown} from {least} to {most}, got {getattr(self, field)}")
         for text in self.networks:
             network_named(text)
+        if self.kind == "operation":
+            if self.parties not in (0, self.engine):
+                raise UsageError(
+                    f"expected as many parties as compute {self.name}, {self.engine}, or 0 for as many, got {self.parties}"
+                )
+            object.__setattr__(self, "parties", self.engine)  # one case has one key
 
     @property
     def key(self) -> str:

@@ -4,8 +4,9 @@ A curve is a sum of a constant and of terms such as n, n log2 n or n^2, fitted t
 coefficients that are not negative. The simplest that is about as close as the closest is taken. For masked sums there
 is the number of neighbours k, which the protocol chooses for n clients: it is n - 1 for few, and grows like log n for many.
 
-Bytes and rounds of the protocols are declared, and a campaign says whether the measured ones are equal. So their curves
-are of the declared formula. A curve says nothing of what begins only beyond the measured sizes, such as a full memory.
+Bytes and rounds are declared, and a campaign compares the measured ones with that. Where they are equal, a curve leads
+through points of the declared formula, and need not be that formula. A curve says nothing of what begins only beyond the
+measured sizes, such as a full memory.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from secagg.aggregation.masked import Masked
+from secagg.bench.measure import Verdict, against_declared
 from secagg.bench.subjects import declared_operation
 from secagg.bench.table import Table
 from secagg.cost.operation import Cost
@@ -49,6 +51,8 @@ _PLANNED: Final = 1 << 20  # clients that a masked sum may have
 _PATIENCE_S: Final = 3.0  # for what an operation declares at one size
 _AS_CLOSE: Final = 1.5  # times the closest curve's residual: then the simpler curve is taken
 _EXACT: Final = 1e-9
+_WORST_FIRST: Final[Sequence[Verdict | None]] = ("differs", None, "expected", "fewer", "equal")
+_ADJECTIVES: Final = frozenset({"computing", "input"})
 _NOTHING_LEFT: Final = 1e-9
 
 
@@ -102,7 +106,7 @@ def fit(
       models: terms beside the constant, the simplest model first.
 
     Raises:
-      UsageError: fewer than three different sizes, or values that are not positive.
+      UsageError: fewer than three different sizes, sizes that are not above 0, or negative values.
     """
     if len(set(sizes)) < LEAST_POINTS or len(sizes) != len(values):
         raise UsageError(f"expected values at three different sizes or more, got {len(set(sizes))}")
@@ -147,7 +151,7 @@ class Growth:
       subject, axis, figure: of what it is, in words.
       unit: "s", "B" or "".
       points: (n, value), as measured.
-      as_declared: whether every measured run sent the bytes that its protocol declares; None for times.
+      verdict: the worst of `against_declared` over the measured runs; None for times, and where nothing is declared.
       declared: what an operation declares at sizes that were not measured.
     """
 
@@ -157,7 +161,7 @@ class Growth:
     unit: str
     points: tuple[tuple[int, float], ...]
     curve: Curve
-    as_declared: bool | None
+    verdict: Verdict | None
     declared: Mapping[int, float] = field(default_factory=dict)
 
 
@@ -169,7 +173,6 @@ def growths(table: Table, axis: Axis) -> list[Growth]:
     """
     grown = []
     for subject, results in _subjects(table, axis).items():
-        declared = all(result["declared"].get("bytes_equal", False) for result in results)
         sizes = [result["case"][axis] for result in results]
         further = _declared_far(results[0]["case"]) if axis == "size" else {}
         masked = axis == "parties" and results[0]["case"]["name"] == Masked.name
@@ -178,7 +181,7 @@ def growths(table: Table, axis: Axis) -> list[Growth]:
             figure: str,
             unit: str,
             values: Sequence[float],
-            as_declared: bool | None = None,
+            verdict: Verdict | None = None,
             beyond: Mapping[int, float] = _NOTHING,
             subject: str = subject,
             sizes: Sequence[int] = sizes,
@@ -188,15 +191,23 @@ def growths(table: Table, axis: Axis) -> list[Growth]:
             of_times, of_bytes = (_TIME_OF_MASKED, _BYTES_OF_MASKED) if masked else (_TIME, _MODELS)
             models = of_times if unit == "s" else of_bytes
             curve = fit([n for n, _ in points], [value for _, value in points], models)
-            grown.append(Growth(subject, axis, figure, unit, points, curve, as_declared, beyond))
+            grown.append(Growth(subject, axis, figure, unit, points, curve, verdict, beyond))
 
         rounds = {n: float(cost.rounds) for n, cost in further.items()}
         sent = {n: float(max(cost.payload_bytes.values())) for n, cost in further.items()}
-        add("rounds", "", [result["rounds"] for result in results], declared, rounds)
+        add("rounds", "", [result["rounds"] for result in results], _worst(results, "rounds"), rounds)
+        of_bytes = _worst(results, "bytes")
         for role in dict.fromkeys(results[0]["roles"].values()):
-            add(f"{role} sends", "B", [_most(r, role, "payload_bytes") for r in results], declared, sent)
-            add(f"{role} computes", "s", [_most(r, role, "compute_s") for r in results])
+            who = f"{role} party" if role in _ADJECTIVES else role.replace("_", " ")
+            who = f"{'an' if who[0] in 'aeiou' else 'a'} {who}"
+            add(f"bytes of {who}", "B", [_most(r, role, "payload_bytes") for r in results], of_bytes, sent)
+            add(f"time of {who}", "s", [_most(r, role, "compute_s") for r in results])
     return grown
+
+
+def _worst(results: Sequence[Mapping[str, Any]], figure: Literal["rounds", "bytes"]) -> Verdict | None:
+    verdicts = [against_declared(result, figure) for result in results]
+    return next((one for one in _WORST_FIRST if one in verdicts), None)
 
 
 def _declared_far(case: Mapping[str, Any]) -> dict[int, Cost]:

@@ -1,20 +1,21 @@
 """One case measured: repeated runs, and what they cost each party, by phase and by link.
 
-Parties of a role of more than eight are shown by the one that has most of each figure: a run of a thousand clients would
-otherwise fill a table with a thousand equal rows.
+Of a role of more than eight parties each figure is the maximum over the role, and need not be of the party that another
+figure is of. A run of a thousand clients would otherwise fill a table with a thousand equal rows.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
 from secagg.bench.case import Case, network_named
 from secagg.bench.machine import machine, versions, where
 from secagg.bench.processes import Measured, Processes
+from secagg.bench.store import FORMAT
 from secagg.bench.subjects import Finished, prepare
 from secagg.bench.system import forget_peak, peak_bytes
 from secagg.cost.operation import Cost
@@ -27,19 +28,27 @@ from secagg.party import PartyId
 _SHOWN: Final = 8  # parties of a role that are shown one by one
 
 OnRepeat = Callable[[int], None]
+Verdict = Literal["equal", "fewer", "expected", "differs"]
 
 
 class Simulator:
     """Drives programs in the simulator, with computing measured, and keeps the trace of the last run."""
 
     def __init__(self) -> None:
-        self.trace: Trace | None = None
+        self._trace: Trace | None = None
+
+    @property
+    def trace(self) -> Trace:
+        """The trace of the last run."""
+        if self._trace is None:
+            raise SecaggError("the simulator kept no trace; this must never happen")
+        return self._trace
 
     def __call__(self, programs: Any, *, network: Any, faults: Any, starts: Any) -> Outcome[Any]:
         outcome: Outcome[Any] = simulate(
             programs, network=network, faults=faults, starts=starts, measure_compute=True, trace=True
         )
-        self.trace = outcome.trace
+        self._trace = outcome.trace
         return outcome
 
 
@@ -80,18 +89,16 @@ def measure(case: Case, on_repeat: OnRepeat = lambda _: None) -> dict[str, Any]:
         finished = subject.run(kept)
         runs.append(kept.ledgers)
         errors.append(finished.error)
+        seconds.append(kept.seconds)
         if case.tcp:
-            seconds.append(kept.seconds)
             measured.append(dict(processes.measured))
         else:
-            seconds.append(kept.seconds)
-            if simulator.trace is None:
-                raise SecaggError("the simulator kept no trace; this must never happen")
             predicted.append([simulator.trace.seconds(network) for network in networks])
         on_repeat(done + 1)
     labels = _labels(finished.roles, runs[0])
     peaks = [max(each.peak_bytes for each in one.values()) for one in measured]
     return {
+        "format": FORMAT,
         "case": case.as_dict(),
         "key": case.key,
         "where": where(),
@@ -124,7 +131,7 @@ def _labels(roles: Mapping[str, Sequence[PartyId]], ledgers: Mapping[PartyId, Le
     for role, names in roles.items():
         crowd = len(names) > _SHOWN
         for name in names:
-            labels.setdefault(name, f"{role}: the most of {len(names)}" if crowd else name)
+            labels.setdefault(name, f"{role}: maxima of {len(names)}" if crowd else name)
     return {name: labels.get(name, name) for name in ledgers}
 
 
@@ -133,7 +140,7 @@ def _role(roles: Mapping[str, Sequence[PartyId]], party: PartyId) -> str:
 
 
 def _declared(finished: Finished, ledgers: Mapping[PartyId, Ledger]) -> dict[str, Any]:
-    """Return the declared cost, and whether the ledgers are as declared."""
+    """Return the declared cost, whether it is an expectation, and whether all parties send just the declared bytes."""
     if finished.declared is None:
         return {}
     costs: dict[PartyId, Cost] = {name: finished.declared(name) for name in ledgers}
@@ -141,8 +148,24 @@ def _declared(finished: Finished, ledgers: Mapping[PartyId, Ledger]) -> dict[str
     return {
         "rounds": max(cost.rounds for cost in costs.values()),
         "payload_bytes": max(cost.payload_bytes[name] for name, cost in costs.items()),
+        "expected": any(cost.expected for cost in costs.values()),
         "bytes_equal": all(sent[name] == cost.payload_bytes[name] for name, cost in costs.items()),
     }
+
+
+def against_declared(result: Mapping[str, Any], figure: Literal["rounds", "bytes"]) -> Verdict | None:
+    """Return how a figure of a result is to what is declared; None where nothing is.
+
+    `equal` bytes are those that each party sends. `fewer` are rounds alone, where a party need not wait in each.
+    """
+    declared = result["declared"]
+    if not declared:
+        return None
+    if declared["bytes_equal"] if figure == "bytes" else result["rounds"] == declared["rounds"]:
+        return "equal"
+    if declared["expected"]:
+        return "expected"
+    return "fewer" if figure == "rounds" and result["rounds"] < declared["rounds"] else "differs"
 
 
 def _parties(labels: Mapping[PartyId, str], runs: Sequence[Mapping[PartyId, Ledger]]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Predictions for networks held against real processes on such networks.
 
-A case is run in the simulator once and its trace is played again for each network (`network.trace`). Then the same programs
-run as processes over TLS whose bytes pass a relay (`relay`), and the two times are compared. What this machine adds to a
+A case is run in the simulator, and its trace is played again for each network (`network.trace`). Then the same programs run
+as processes over TLS whose bytes pass a relay (`relay`), and the two times are compared. What this machine adds to a
 run is measured first: the time of a message and of its bytes under TLS, and the relay's own time, which counts as latency.
 
 Both runs of a pair draw the same random numbers. Else a sort, whose rounds are drawn, would be compared with another sort.
@@ -29,7 +29,6 @@ from secagg.bench.processes import Processes
 from secagg.bench.subjects import prepare
 from secagg.bench.system import busy_s
 from secagg.cost.network import Network
-from secagg.errors import SecaggError
 from secagg.network.simulated import Outcome
 from secagg.network.trace import Host, Trace
 from secagg.party import Party, PartyId, Program
@@ -206,11 +205,10 @@ def validate(
     for case in cases:
         subject, pairs = prepare(case), {text: list[Pair]() for text in networks}
         for seed in range(repeat):
-            simulated = _Drawn(Simulator(), seed)
+            simulator = Simulator()
+            simulated = _Drawn(simulator, seed)
             subject.run(simulated)
-            trace = simulated.outcome.trace
-            if trace is None:
-                raise SecaggError("the simulator kept no trace; this must never happen")
+            trace = simulator.trace
             for text in networks:
                 network = network_named(text)
                 processes = Processes(network)

@@ -78,11 +78,12 @@ class Processes:
         faults: Sequence[Any] = (),
         starts: Mapping[PartyId, float] | None = None,  # noqa: ARG002  # processes begin when all are there
     ) -> Outcome[Any]:
-        """Run the programs; raises what ended the run.
+        """Run the programs.
 
         Raises:
           UsageError: faults, or more parties than processes are sensible.
-          PeerVanishedError: a process ended without a word.
+          PeerVanishedError: a process ended without a word, or did not end.
+          SecaggError: an error ended a party; its kind is in the text.
         """
         if faults:
             raise UsageError("expected a run without faults over TLS; the simulator has them")
@@ -97,7 +98,12 @@ class Processes:
             children = {
                 name: _fork(name, program, identities, addresses, relay) for name, program in programs.items()
             }
-            answers = _answers(children)
+            answers, running = _answers(children)
+            if running:
+                raise PeerVanishedError(
+                    f"the process of {' and of '.join(running)} did not end within {_PATIENCE_S:g} s, and was killed",
+                    peer=running[0],
+                )
             outcome = self._outcome(names, answers)
             ready = max(each.begun for each in self.measured.values())
             self.relay_late_s = 0.0 if relay is None else relay.late_s(ready)
@@ -198,9 +204,9 @@ def _run(
     }
 
 
-def _answers(children: Mapping[PartyId, tuple[int, int]]) -> dict[PartyId, bytes]:
-    """Return what the processes wrote; at the end none of them is left."""
-    answers = dict.fromkeys(children, b"")
+def _answers(children: Mapping[PartyId, tuple[int, int]]) -> tuple[dict[PartyId, bytes], list[PartyId]]:
+    """Return what the processes wrote, and those that had to be killed; at the end none of them is left."""
+    answers, running = dict.fromkeys(children, b""), list[PartyId]()
     deadline = time.monotonic() + _PATIENCE_S
     try:
         with selectors.DefaultSelector() as selector:
@@ -212,11 +218,12 @@ def _answers(children: Mapping[PartyId, tuple[int, int]]) -> dict[PartyId, bytes
                     answers[key.data] += chunk
                     if not chunk:
                         selector.unregister(key.fd)
+            running = [key.data for key in selector.get_map().values()]
     finally:
         for child, reading in children.values():
             os.close(reading)
             end(child)
-    return answers
+    return answers, running
 
 
 def end(child: int) -> None:

@@ -17,6 +17,7 @@ import signal
 import socket
 import struct
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +98,8 @@ def _be_relay(
         ):  # Linux lets those sleep 50 us longer who do not say how exact they are
             Path("/proc/self/timerslack_ns").write_text("1", encoding="ascii")
         _Lines(parent, network, addresses, listeners, told).go()
+    except Exception:  # noqa: BLE001  # else the parties would vanish for no reason that is shown
+        traceback.print_exc()
     finally:
         os._exit(1)  # also where whoever started it has been ended
 

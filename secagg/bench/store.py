@@ -17,6 +17,7 @@ from secagg.files import check_format
 NAME: Final = "results.jsonl"
 FORMAT: Final = 1
 _MOST_BYTES: Final = 1 << 30
+_BEGINS: Final = b'{"format": '  # as `measure` begins a result, and so each line
 _NEEDED: Final = frozenset(
     {"format", "case", "key", "where", "parties", "links", "networks", "machine", "versions"}
 )
@@ -57,13 +58,12 @@ class Store:
 
     def add(self, result: dict[str, Any]) -> None:
         """Append a result; it is on the disk when this returns."""
-        result = {"format": FORMAT, **result}
         self.results.append(result)
         try:
-            cut_off = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
-            with self.path.open("ab") as file:
+            with self.path.open("ab+") as file:
                 # A line that was cut off by a crash must not spoil the next.
-                file.write(b"\n" * (cut_off and file.tell() > 0) + json.dumps(result).encode() + b"\n")
+                ended = file.tell() == 0 or (file.seek(-1, os.SEEK_END), file.read())[1] == b"\n"
+                file.write(b"\n" * (not ended) + json.dumps(result).encode() + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -71,7 +71,7 @@ class Store:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """Return the results of a file; a last line that was cut off is left out.
+    """Return the results of a file; lines that were cut off while they were added are left out.
 
     Raises:
       UsageError: the file cannot be read, is too long, or holds something else.
@@ -89,7 +89,7 @@ def read(path: Path) -> list[dict[str, Any]]:
         try:
             found = json.loads(line)
         except ValueError:
-            if all(not rest.strip() for rest in lines[number:]) or not line.endswith(b"}"):
+            if line.startswith(_BEGINS) or _BEGINS.startswith(line):
                 continue  # cut off by a crash
             raise UsageError(
                 f"expected results of secagg bench in {path}, got something else in line {number}"

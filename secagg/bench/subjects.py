@@ -212,7 +212,7 @@ def _operation(case: Case) -> Callable[[Drive], Finished]:
                 {"computing": parties},
                 error,
                 operation.bound(x, y),
-                lambda name: Cost(declared.rounds, {name: declared.payload_bytes[name]}),
+                lambda name: replace(declared, payload_bytes={name: declared.payload_bytes[name]}),
                 f"{operation.dtype if operation.dtype is not bool else 'bool'}, {case.size} elements, ring of 64 bits",
                 _THREE if case.engine == 3 else _FOUR,
             )
@@ -260,7 +260,7 @@ def _pattern(case: Case) -> Callable[[Drive], Finished]:
             {"computing": computing, INPUT: tuple(n for n in inputs if n not in computing)},
             0.0,
             tolerance,
-            lambda name: Cost(declared.rounds, {name: declared.payload_bytes.get(name, 0)}),
+            lambda name: replace(declared, payload_bytes={name: declared.payload_bytes.get(name, 0)}),
             f"{sum(found[terms.parties[0]][0].values())} rows announced in all; results equal the pooled tables'"
             + (f" within {tolerance:g}" if tolerance else ""),
             _FOUR if len(computing) == 4 else _THREE if computing else "see the page of the pattern",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +30,8 @@ def peak_bytes() -> int:
                 return 1024 * int(line.split()[1])
     except OSError:
         pass
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def busy_s() -> float:

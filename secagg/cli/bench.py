@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import typer
@@ -37,6 +37,7 @@ from secagg.cli.bench_shown import (
 )
 from secagg.cli.show import say, size, stderr, stdout
 from secagg.errors import UsageError
+from secagg.files import check_format
 
 UTILITY: Final = "utility.jsonl"
 _FORMATS: Final = ("csv", "parquet", "json")
@@ -54,7 +55,11 @@ _NOTE: Final = (
 )
 
 app = typer.Typer(
-    help=f"Measure costs, predict networks, and draw both. {_NOTE}",
+    help=(
+        "Measure costs, predict networks, and draw both.\n\n"
+        "All combinations of what is chosen are measured, and written as CSV, Parquet and JSON. Without a choice a few "
+        f"cases show what comes out. An interrupted campaign goes on where it ended. {_NOTE}"
+    ),
     invoke_without_command=True,
 )
 
@@ -102,10 +107,6 @@ def bench(
         Path, typer.Option(help="A folder for the results; cases that are in it already are not run again.")
     ] = Path("bench-output"),
 ) -> None:
-    """Measure all combinations of what is chosen, and write CSV, Parquet and JSON.
-
-    Without a choice a few cases show what comes out. An interrupted campaign goes on where it ended.
-    """
     if context.invoked_subcommand is not None:
         return
     subjects = [
@@ -114,17 +115,7 @@ def bench(
         *_chosen("pattern", patterns),
     ]
     chosen: Sequence[tuple[Kind, str]] = subjects or _QUICK
-    kinds, sized = {kind for kind, _ in chosen}, any(name in SIZED for _, name in chosen)
-    for option, given, fits in (
-        ("--parties", parties, "protocol" in kinds or sized),
-        ("--sizes", sizes, bool(kinds - {"pattern"}) or sized),
-        ("--engines", engines, bool(kinds - {"protocol"})),
-        ("--frac-bits", frac_bits, "protocol" in kinds),
-    ):
-        if given and not fits:
-            raise UsageError(
-                f"{option} means nothing to {', '.join(name for _, name in chosen)}; leave it out"
-            )
+    _check_meant(chosen, parties=parties, sizes=sizes, engines=engines, frac_bits=frac_bits)
     cases = [
         case
         for driver in (False, True)[: 1 + tcp]
@@ -143,6 +134,23 @@ def bench(
         )
     ]
     measure_all(cases, out)
+
+
+def _check_meant(
+    chosen: Sequence[tuple[Kind, str]], *, parties: str, sizes: str, engines: str, frac_bits: str = ""
+) -> None:
+    """Refuse an option that would be ignored, because it means nothing to any subject that is chosen."""
+    kinds, sized = {kind for kind, _ in chosen}, any(name in SIZED for _, name in chosen)
+    for option, given, fits in (
+        ("--parties", parties, "protocol" in kinds or sized),
+        ("--sizes", sizes, bool(kinds - {"pattern"}) or sized),
+        ("--engines", engines, bool(kinds - {"protocol"})),
+        ("--frac-bits", frac_bits, "protocol" in kinds),
+    ):
+        if given and not fits:
+            raise UsageError(
+                f"{option} means nothing to {', '.join(name for _, name in chosen)}; leave it out"
+            )
 
 
 def measure_all(cases: Sequence[Case], out: Path) -> Table:
@@ -225,6 +233,7 @@ def growth_(
         raise UsageError(
             "expected --protocols, --operations or --patterns; the parties of operations are --engines"
         )
+    _check_meant(chosen, parties=parties, sizes=sizes, engines=engines)
     cases = list(
         crossed(
             chosen,
@@ -340,7 +349,7 @@ def utility_(
     for point in utility.utilities(_words(data_sets), budgets, repeat=repeat, seed=seed):
         noise = "without noise" if point.epsilon is None else f"epsilon {point.epsilon:g}"
         say(console, f"{point.data_set:14}  split {point.seed}  {noise:14}  accuracy {point.accuracy:.1%}")
-        lines.append(json.dumps(asdict(point)) + "\n")
+        lines.append(json.dumps({"format": utility.FORMAT, **asdict(point)}) + "\n")
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / UTILITY).write_text("".join(lines), encoding="utf-8")
@@ -350,8 +359,17 @@ def utility_(
 
 def _read_utility(path: Path) -> list[utility.Utility]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [msgspec.json.decode(line, type=utility.Utility) for line in lines]
+        found = [
+            msgspec.json.decode(line, type=dict[str, Any]) for line in path.read_text("utf-8").splitlines()
+        ]
+        for number, line in enumerate(found, 1):
+            written = line.pop("format", None)
+            check_format(written, utility.FORMAT, what=f"line {number} of {path}")
+            if written != utility.FORMAT:
+                raise ValueError(f"line {number} has no format")
+        return [msgspec.convert(line, utility.Utility) for line in found]
+    except UsageError:
+        raise
     except (OSError, ValueError, msgspec.MsgspecError) as error:
         raise UsageError(
             f"expected what secagg bench utility writes in {path}, got something else: {error}"
@@ -368,7 +386,7 @@ def gallery_(
 ) -> None:
     """Measure and draw the gallery.
 
-    It is all that the documentation shows of measurements. It takes some minutes.
+    It is what the page gallery shows. It takes some minutes.
     """
     if write is not None and not write.is_dir():
         raise UsageError(f"expected a folder for the plots, got {write}, which is none")

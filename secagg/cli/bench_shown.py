@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Console
@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from secagg.bench import growth
 from secagg.bench.case import Case
+from secagg.bench.measure import Verdict, against_declared
 from secagg.bench.networks import Compared, Machine
 from secagg.cli.show import say, seconds, size, table
 
@@ -17,7 +18,7 @@ _COLUMNS: Final = (
     ("subject", 20),
     ("parties", 7),
     ("size", 9),
-    ("computing", 9),
+    ("engine", 9),
     ("run by", 9),
     ("quartiles of the time", 29),
     ("rounds", 6),
@@ -27,7 +28,13 @@ _COLUMNS: Final = (
     ("error", 8),
     ("declared", 8),
 )
-_SOURCES: Final = {None: "measured", True: "bytes as declared", False: "bytes declared as an expectation"}
+_SOURCES: Final[Mapping[Verdict | None, str]] = {
+    None: "measured",
+    "equal": "measured, as declared",
+    "fewer": "measured, at most as declared",
+    "expected": "measured, declared as an expectation",
+    "differs": "measured, NOT as declared",
+}
 # A curve that is further off where it was measured leads nowhere. Bytes and rounds are exact, times are noisy.
 _FITS: Final = 0.05
 _FITS_TIME: Final = 0.5
@@ -67,7 +74,6 @@ class Campaign:
 
 def _cells(case: Case, result: dict[str, Any]) -> list[str]:
     totals = [phases["total"] for phases in result["parties"].values()]
-    declared = result["declared"]
     return [
         case.name,
         f"{case.parties:,}" if case.parties else "",
@@ -80,7 +86,7 @@ def _cells(case: Case, result: dict[str, Any]) -> list[str]:
         size(max(total["frame_bytes"] for total in totals)),
         size(result["peak_bytes"]),
         f"{result['error']:.2g}" if result["error"] else "0",
-        "" if not declared else "equal" if declared["bytes_equal"] else "expected",
+        against_declared(result, "bytes") or "",
     ]
 
 
@@ -116,14 +122,13 @@ def print_growths(console: Console, grown: Sequence[growth.Growth]) -> None:
         own = [one for one in grown if one.subject == subject]
         largest, far = _beyond(own)
         curves = [
-            (one.figure, str(one.curve), f"{one.curve.residual:.1%}", _SOURCES[one.as_declared])
-            for one in own
+            (one.figure, str(one.curve), f"{one.curve.residual:.1%}", _SOURCES[one.verdict]) for one in own
         ]
-        headings = ("figure", f"curve in n {what}", "off by at most", "")
+        headings = ("figure", f"curve in n {what}", "off by at most", "source")
         console.print(table(f"\n{subject}", headings, curves))
         rows = [(one.figure, _figure(one.points[-1][1], one.unit), *_far(one, far)) for one in own]
         columns = ("figure", f"measured at {largest:,.0f}", *map(_power, far))
-        title = f"Beyond {largest:,.0f} {what}, not measured: ~ is extrapolated, all else is declared for that size"
+        title = f"Beyond {largest:,.0f} {what}, not measured: ~ is extrapolated, plain numbers are declared for that size"
         if any("no curve" in row for row in rows):
             title += "; where no curve fits, measure at more sizes"
         console.print(table(title, columns, rows))

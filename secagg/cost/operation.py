@@ -22,11 +22,13 @@ class Cost:
         party: the depth of the deepest message that this party reads.
       payload_bytes: bytes of arrays that each party sends; frames and TLS add some 100 bytes a message.
       messages: how many messages each party sends; None where they are not declared.
+      expected: whether a run costs about so much, and not just so much: a sort's rounds and bytes are random.
     """
 
     rounds: int
     payload_bytes: Mapping[str, int]
     messages: Mapping[str, int] | None = None
+    expected: bool = False
 
     def __post_init__(self) -> None:
         counts = [self.rounds, *self.payload_bytes.values(), *(self.messages or {}).values()]
@@ -58,7 +60,7 @@ class Cost:
             return _added({parties.get(name, name): count} for name, count in counts.items())
 
         messages = None if self.messages is None else rename(self.messages)
-        return Cost(self.rounds, rename(self.payload_bytes), messages)
+        return Cost(self.rounds, rename(self.payload_bytes), messages, self.expected)
 
     def seconds(self, network: Network) -> float:
         """Return about how long the messages take on a network, without connecting and without computing.
@@ -78,6 +80,7 @@ def _combine(rounds: Callable[[Iterable[int]], int], costs: tuple[Cost, ...]) ->
         rounds(cost.rounds for cost in costs),
         _added(cost.payload_bytes for cost in costs),
         _added(declared) if len(declared) == len(costs) else None,
+        any(cost.expected for cost in costs),
     )
 
 

@@ -304,7 +304,8 @@ class ProgramPattern(ABC):
         # Before it: announced, and compared. Input parties draw the key. Those that compute set the engine up after that.
         # Those outside share while others set it up: a round where three compute, and at most one where four do.
         inside = len(outside) < len(terms.input_parties)
-        return Cost(rehearsed.rounds + 2 + inside + bool(outside), sent)
+        rounds = rehearsed.rounds + 2 + inside + bool(outside)
+        return Cost(rounds, sent, expected=rehearsed.expected)
 
     def risks(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> list[Risk]:
         """Return the chance that identifiers are confused."""

@@ -480,7 +480,7 @@ def _joint_cost(plan: Plan, terms: QueryTerms, counts: Mapping[PartyId, Sequence
     for block in every:
         if block.holder in others:
             sent[block.holder] += sum(share_input_bytes(terms.computing, n) for n in _sizes(block))
-    return Cost(found.rounds, sent)
+    return Cost(found.rounds, sent, expected=found.expected)
 
 
 def _sizes(block: Block) -> list[int]:

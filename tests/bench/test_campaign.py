@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from secagg import bench
-from secagg.bench import campaign, machine
+from secagg.bench import campaign, machine, processes
 from secagg.bench.case import Case, crossed, network_named
 from secagg.bench.measure import _declared, measure
 from secagg.bench.operations import OPERATIONS
@@ -79,10 +80,10 @@ def test_the_latest_result_of_a_case_on_this_machine_is_the_one_that_counts(tmp_
     assert store.elsewhere == 2
 
 
-def test_a_role_of_many_is_shown_by_the_one_with_most(masked):
-    assert set(masked["parties"]) == {"server", "client: the most of 10"}
+def test_a_role_of_many_is_shown_by_its_maxima(masked):
+    assert set(masked["parties"]) == {"server", "client: maxima of 10"}
     pairs = {(link["sender"], link["receiver"]) for link in masked["links"]}
-    assert pairs == {("server", "client: the most of 10"), ("client: the most of 10", "server")}
+    assert pairs == {("server", "client: maxima of 10"), ("client: maxima of 10", "server")}
 
 
 def test_the_table_has_rows_for_run_parties_phases_links_and_networks(masked):
@@ -138,7 +139,7 @@ def test_an_interrupted_campaign_goes_on_and_repeats_nothing(masked, monkeypatch
     cases = [Case("protocol", "masked", n, 20) for n in (3, 4, 5)]
     campaign.run_cases(cases[:2], Store(tmp_path, "here"))
     with (tmp_path / "results.jsonl").open("ab") as file:
-        file.write(b'{"case": {"kind": "prot')  # the machine went down
+        file.write(b'{"format": 1, "case": {"kind": {}')  # the machine went down
     table = campaign.run_cases(cases, Store(tmp_path, "here"))
     assert called == cases
     assert [result["case"]["parties"] for result in table.results] == [3, 4, 5]
@@ -155,7 +156,7 @@ def test_results_of_another_machine_are_counted_and_measured_anew(masked, monkey
     assert called == [case, case]
 
 
-@pytest.mark.parametrize("line", ["[]", '{"key": 1}', "no JSON}", "no JSON}\n{}"])
+@pytest.mark.parametrize("line", ["[]", '{"key": 1}', "no JSON}", "no JSON", "three lines\nof a text"])
 def test_a_file_of_something_else_is_refused(line, tmp_path):
     (tmp_path / "results.jsonl").write_text(line + "\n{}\n")
     with pytest.raises(
@@ -170,16 +171,20 @@ def test_another_machine_other_versions_and_changed_code_are_elsewhere(monkeypat
         with monkeypatch.context() as patch:
             patch.setattr(machine, name, lambda changed=changed: changed)
             assert machine.where() != here
+    measured = {path.name for path in Path(machine.__file__).parent.glob("*.py")} & {*machine._MEASURED}
+    assert measured == {"operations.py", "subjects.py"}
 
 
 @pytest.mark.parametrize(
     ("sent", "equal"), [((8, 8), True), ((8, 9), False), ((8, 7), False), ((9, 8), False)]
 )
 def test_bytes_are_as_declared_where_each_party_sends_just_so_many(sent, equal):
-    finished: Any = SimpleNamespace(declared=lambda name: Cost(2, {name: 8}))
+    finished: Any = SimpleNamespace(declared=lambda name: Cost(2, {name: 8}, expected=name == "b"))
     totals = [SimpleNamespace(sent=SimpleNamespace(payload_bytes=n)) for n in sent]
     ledgers: Any = {name: SimpleNamespace(total=lambda t=t: t) for name, t in zip("ab", totals, strict=True)}
-    assert _declared(finished, ledgers)["bytes_equal"] is equal
+    found = _declared(finished, ledgers)
+    assert found["bytes_equal"] is equal
+    assert found["expected"] is True
 
 
 def test_a_result_that_is_wrong_is_not_written_down(monkeypatch):
@@ -195,6 +200,10 @@ def test_the_same_seed_gives_the_same_inputs_and_the_key_tells_cases_apart():
     assert not np.array_equal(first, other)
     cases = list(crossed([("protocol", "masked")], parties=[3, 4], sizes=[5, 6], engines=[3, 4]))
     assert len({case.key for case in cases}) == 4
+    (operation,) = crossed([("operation", "less")], parties=[], sizes=[10], engines=[3])
+    assert operation.key == Case("operation", "less", 0, 10, 3).key
+    with pytest.raises(UsageError, match="as many parties as compute less, 3, or 0"):
+        Case("operation", "less", 4, 10, 3)
     assert Case.from_dict(json.loads(json.dumps(cases[0].as_dict()))) == cases[0]
 
 
@@ -206,7 +215,7 @@ def test_the_same_seed_gives_the_same_inputs_and_the_key_tells_cases_apart():
             "expected a protocol among additive|expected a protocol among masked",
         ),
         (Case("operation", "multiply", 3, 0, 3), "a size of 1 or more for multiply"),
-        (Case("operation", "multiply", 3, 5, 5), "3 or 4 computing parties"),
+        (Case("operation", "multiply", 5, 5, 5), "3 or 4 computing parties"),
         (Case("pattern", "cox", 0, 100, 3), "have their own size"),
         (Case("protocol", "masked", 1, 5), "at least 2 clients"),
         (Case("protocol", "masked", 3, 0), "a size of 1 or more for masked"),
@@ -242,7 +251,7 @@ def test_processes_over_tls_send_what_the_simulator_sends():
 
 
 @pytest.mark.slow
-def test_what_ended_a_party_s_process_reaches_the_caller(capfd):
+def test_what_ended_a_party_s_process_reaches_the_caller(capfd, monkeypatch):
     async def refuses(party):
         raise UsageError(f"{party.me} does not want to")
 
@@ -257,5 +266,10 @@ def test_what_ended_a_party_s_process_reaches_the_caller(capfd):
     with pytest.raises(PeerVanishedError, match="the process of left ended without a result"):
         Processes()({"left": breaks, "right": waits})
     assert "ZeroDivisionError" in capfd.readouterr().err
+    monkeypatch.setattr(processes, "_PATIENCE_S", 0.3)
+    with pytest.raises(
+        PeerVanishedError, match=r"left and of right did not end within 0\.3 s, and was killed"
+    ):
+        Processes()({"left": waits, "right": waits})
     with pytest.raises(UsageError, match="at most 64 parties as processes"):
         Processes()({f"p{i}": waits for i in range(65)})

@@ -71,13 +71,22 @@ def test_the_measured_bytes_of_a_masked_sum_grow_as_its_clients_and_neighbours_d
     results = [measure(Case("protocol", "masked", n, 4, repeat=1, networks=())) for n in (4, 8, 12, 16)]
     grown = {one.figure: one for one in growth.growths(Table.of(results), "parties")}
     assert grown["rounds"].curve.at(1e6) == pytest.approx(7)
-    assert grown["client sends"].as_declared is True
-    assert grown["client sends"].curve.residual < 0.01
-    assert grown["client computes"].as_declared is None
-    assert grown["server sends"].points[0][0] == 4
-    for said in ({"bytes_equal": False}, {}):  # of one run
-        others = Table.of([*results[:-1], {**results[-1], "declared": said}])
-        assert {one.as_declared for one in growth.growths(others, "parties")} == {False, None}
+    assert grown["bytes of a client"].verdict == grown["rounds"].verdict == "equal"
+    assert grown["bytes of a client"].curve.residual < 0.01
+    assert grown["time of a client"].verdict is None
+    assert grown["bytes of a server"].points[0][0] == 4
+    declared = results[-1]["declared"]
+    for changed, of_rounds, of_bytes in (  # of one run
+        ({**declared, "bytes_equal": False}, "equal", "differs"),
+        ({**declared, "rounds": declared["rounds"] - 1}, "differs", "equal"),
+        ({**declared, "rounds": declared["rounds"] + 1}, "fewer", "equal"),
+        ({**declared, "bytes_equal": False, "expected": True}, "equal", "expected"),
+        ({}, None, None),
+    ):
+        others = Table.of([*results[:-1], {**results[-1], "declared": changed}])
+        found = {one.figure: one.verdict for one in growth.growths(others, "parties")}
+        assert found["rounds"] == of_rounds
+        assert found["bytes of a client"] == of_bytes
 
 
 @pytest.mark.slow
@@ -86,8 +95,8 @@ def test_far_sizes_of_an_operation_are_declared_and_not_extrapolated():
     grown = {one.figure: one for one in growth.growths(Table.of(results), "size")}
     declared = declared_operation("less", 10**9, 3)
     assert grown["rounds"].declared[10**9] == declared.rounds == 9
-    assert grown["computing sends"].declared[10**9] == max(declared.payload_bytes.values())
-    assert not grown["computing computes"].declared
+    assert grown["bytes of a computing party"].declared[10**9] == max(declared.payload_bytes.values())
+    assert not grown["time of a computing party"].declared
 
 
 @pytest.mark.slow
@@ -98,11 +107,11 @@ def test_the_command_labels_what_is_extrapolated(capsys, tmp_path):
     ended = Ended(capsys, *command.split(), tmp_path, "--write", page)
     assert ended.status == 0
     rows = [line.split(" | ") for line in page.read_text().splitlines() if line.startswith("| additive")]
-    assert "| additive, size 5: client sends" in [row[0] for row in rows]
+    assert "| additive, size 5: bytes of a client" in [row[0] for row in rows]
     assert all(row[4].startswith("~") or row[4] == "no curve" for row in rows)
     assert "not measured: ~ is extrapolated" in " ".join(ended.out.split())
     assert (
-        "~" in next(line for line in ended.out.splitlines() if line.startswith("client sends"))[30:]
+        "~" in next(line for line in ended.out.splitlines() if line.startswith("bytes of a client"))[30:]
         or "~" in ended.out
     )
     few = Ended(capsys, *command.replace("3,4,6", "3,4,4").split(), tmp_path / "few")
@@ -112,6 +121,13 @@ def test_the_command_labels_what_is_extrapolated(capsys, tmp_path):
     refused = Ended(capsys, "bench", "growth", "--protocols", "additive", "--parties", "3", "--out", tmp_path)
     assert refused.status == 2
     assert "three or more numbers for one of --parties and --sizes" in refused.err
+    for line in (
+        "--operations add --sizes 1,2,3 --parties 7",
+        "--protocols additive --parties 3,4,6 --engines 4",
+    ):
+        refused = Ended(capsys, "bench", "growth", *line.split(), "--out", tmp_path / "few")
+        assert refused.status == 2
+        assert "means nothing to" in refused.err
 
 
 @pytest.mark.parametrize(
@@ -120,10 +136,10 @@ def test_the_command_labels_what_is_extrapolated(capsys, tmp_path):
 def test_a_curve_that_does_not_fit_is_not_extrapolated(capsys, unit, residual, says):
     curve = growth.Curve(("n",), (1.0, 2.0), residual, 20.0)
     one = growth.Growth(
-        "sum", "parties", "the busiest aggregator sends", unit, ((5, 11.0), (20, 41.0)), curve, True, {}
+        "sum", "parties", "bytes of an aggregator", unit, ((5, 11.0), (20, 41.0)), curve, "equal", {}
     )
     print_growths(stdout(), [one])
     shown = capsys.readouterr().out
     assert says in shown.split("is extrapolated")[1]
     # On one line of more than 80 characters, though this is no terminal.
-    assert shown.splitlines()[-1].startswith("the busiest aggregator sends  ")
+    assert shown.splitlines()[-1].startswith("bytes of an aggregator  ")

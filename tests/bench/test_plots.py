@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import asdict
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from sklearn import datasets
 
 from ended import Ended
 from secagg.bench import gallery, plots, utility
@@ -66,13 +70,15 @@ def test_utility_is_drawn_with_what_is_lost(tmp_path, capsys):
         for one in made
         for eps in (1.0, 4.0)
     ]
-    lines = [json.dumps({name: getattr(one, name) for name in one.__dataclass_fields__}) for one in made]
+    lines = [json.dumps({"format": 1, **asdict(one)}) for one in made]
     (tmp_path / "utility.jsonl").write_text("\n".join(lines))
     ended = Ended(capsys, "bench", "plot", tmp_path, "--out", tmp_path / "plots")
     assert ended.status == 0
     svg = (tmp_path / "plots" / "utility-epsilon.svg").read_text()
     assert "wine, 124 persons" in svg
-    (tmp_path / "utility.jsonl").write_text('{"data_set": "wine"}')
+    (tmp_path / "utility.jsonl").write_text(json.dumps(asdict(made[0])))
+    assert "line 1 has no format" in Ended(capsys, "bench", "plot", tmp_path).err
+    (tmp_path / "utility.jsonl").write_text('{"format": 1, "data_set": "wine"}')
     ended = Ended(capsys, "bench", "plot", tmp_path)
     assert ended.status == 2
     assert "expected what secagg bench utility writes" in ended.err
@@ -90,6 +96,21 @@ def test_no_person_s_contribution_is_longer_than_the_norm_that_noise_is_made_for
     lengths = np.linalg.norm(np.concatenate([squares[:, upper[0], upper[1]], x], axis=1), axis=1)
     assert lengths.max() <= 1.5
     assert len(set(classes.tolist())) >= 2
+
+
+@pytest.mark.parametrize("name", utility.DATA_SETS)
+def test_features_are_scaled_by_the_ranges_that_the_description_prints(name, monkeypatch):
+    found = getattr(datasets, f"load_{name}")()
+    whole, _ = utility.load(name)
+    alone = SimpleNamespace(data=found.data[7:8], target=found.target[7:8])
+    monkeypatch.setattr(datasets, f"load_{name}", lambda: alone)
+    np.testing.assert_array_equal(utility.load(name)[0], whole[7:8])  # no row of the others is read
+    if name == "digits":
+        assert "pixels in the range 0..16" in found.DESCR
+        assert set(utility._RANGES[name]) == {(0, 4 * 16)}
+    else:
+        printed = re.findall(r"^[^:\n]+: +([\d.]+) +([\d.]+)\b", found.DESCR, re.MULTILINE)
+        assert [(float(low), float(high)) for low, high in printed] == [*utility._RANGES[name]]
 
 
 @pytest.mark.slow

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from secagg import mpc
 from secagg.cost import LAN, WAN, Cost, Network
 from secagg.errors import UsageError
 from secagg.network.simulated import simulate
@@ -26,6 +29,22 @@ def test_side_by_side_the_longest_chain_counts_and_bytes_add() -> None:
 
 def test_an_operation_alone_costs_what_it_costs() -> None:
     assert A.then() == A.beside() == A
+
+
+def test_what_holds_an_expectation_is_one() -> None:
+    random = Cost(2, {"P_0": 1}, expected=True)
+    assert A.then(random).expected
+    assert random.beside(B).named({"P_0": "ada"}).expected
+    assert not A.then(B).expected
+
+    async def sorts(party: Party) -> None:
+        engine = await mpc.Engine.create(party)
+        x = engine.share(None, owner="a", shape=1000, dtype=mpc.int64)
+        result: Any = np.sort(x) if sorting else x + x
+        await engine.open(result, to="a")
+
+    for sorting in (True, False):
+        assert mpc.cost(sorts, dict.fromkeys("abc", ())).expected is sorting
 
 
 def test_messages_add_where_all_declare_them() -> None:

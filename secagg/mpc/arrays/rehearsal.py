@@ -77,6 +77,7 @@ class RehearsingParty:
     ) -> None:
         self.party = party
         self.payload_bytes: dict[PartyId, int] = {}
+        self.expected = False  # whether some cost was what is expected of a random one
         self.from_outside: dict[PartyId, int] = {}
         self._shapes = {owner: list(each) for owner, each in shapes.items()}
         self._declared = {owner: frozenset(each) for owner, each in shapes.items() if set(each) != {()}}
@@ -91,6 +92,7 @@ class RehearsingParty:
 
     def spend(self, cost: Cost, computing: Sequence[PartyId]) -> None:
         """Take note of the bytes of a call."""
+        self.expected |= cost.expected
         for i, name in enumerate(computing):
             self.payload_bytes[name] = self.payload_bytes.get(name, 0) + cost.payload_bytes.get(f"P_{i}", 0)
 
@@ -351,7 +353,9 @@ def cost(
             f"the program leaves {unused} of the {len(opened)} values in `opened`; give one for each opening"
         )
     rounds = max(depth[name] for name in (*names, *others))
-    return Cost(rounds, {name: parties[names[0]].payload_bytes.get(name, 0) for name in names})
+    first = parties[names[0]]
+    sent = {name: first.payload_bytes.get(name, 0) for name in names}
+    return Cost(rounds, sent, expected=first.expected)
 
 
 def _play(

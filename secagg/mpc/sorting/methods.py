@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from dataclasses import replace
 
 from secagg.cost.operation import Cost
 from secagg.errors import ShapeError, UsageError
@@ -127,4 +128,4 @@ def sort_cost(
     cost_of = {
         pairs: less_cost(costs, pairs, bits) for pairs in set(levels)
     }  # of many stretches of rows, few differ
-    return total.then(shuffled, *(cost_of[pairs] for pairs in levels))
+    return replace(total.then(shuffled, *(cost_of[pairs] for pairs in levels)), expected=True)

@@ -267,7 +267,7 @@ def cost(layout: Layout, roster: Sequence[PartyId]) -> Cost:
     named = settle.named({f"P_{i}": computing[i] for i in everybody}).payload_bytes
     sent = {name: shards * nbytes + named.get(name, 0) for name, nbytes in of_each.payload_bytes.items()}
     rounds = shards * of_each.rounds + costs.set_up().rounds + gates.rounds + 1
-    return Cost(rounds, sent)
+    return Cost(rounds, sent, expected=of_each.expected)
 
 
 def _cost_of_each(layout: Layout, roster: Sequence[PartyId]) -> Cost:
@@ -304,7 +304,7 @@ def _cost_of_each(layout: Layout, roster: Sequence[PartyId]) -> Cost:
         if i is None:  # its message is the first round; it left as soon as the hash key was there
             rounds = max(rounds, 4) + inputs[name].rounds - 1
     rounds += gates.rounds + shuffle.rounds + origins.rounds + max(opening.rounds for opening in openings)
-    return Cost(rounds, sent)
+    return Cost(rounds, sent, expected=costs.computing == 4)
 
 
 def _gates(layout: Layout, costs: Costs) -> Gates:
