@@ -6,6 +6,7 @@ import functools
 import importlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from safe_primes import P, Q
@@ -59,3 +60,23 @@ def test_the_table_of_limits_replaces_the_one_on_the_page_and_nothing_else():
     assert once.partition(limits.END)[2] == page.partition(limits.END)[2]
     with pytest.raises(SystemExit, match="lacks the lines"):
         limits.put("no table", "| table-1 |\n")
+
+
+def test_what_is_said_of_a_figure_above_2_belongs_to_one_that_the_page_has():
+    limits = importlib.import_module("benchmarks.limits")
+    page = limits.PAGE.read_text(encoding="utf-8")
+    rows = page.partition(limits.BEGIN)[2].partition(limits.END)[0].splitlines()
+    names = [row.split(" | ")[0].removeprefix("| ") for row in rows if row.startswith("| ")][1:]
+    assert len(names) == 20
+    for start in limits.WHERE:
+        assert [name.startswith(start) for name in names].count(True) == 1, start
+
+
+def test_only_figures_above_2_are_explained():
+    limits = importlib.import_module("benchmarks.limits")
+    high, low = (limits.Figure(f"x < 0, {n}", np.full(1, n), np.ones(1), "nothing") for n in (2.5, 2.0))
+    said = " ".join(limits.above([high, low]).split())
+    assert said.endswith(f": - {high.name}, 2.50: {limits.WHERE['x < 0']}")
+    assert limits.above([low]) == "\nNo figure is above 2.\n"
+    assert "others used the machine" in limits.machine(3, [9.0, 12.0])
+    assert "3 turns of each, loads of 0.2 to 9.0." in limits.machine(3, [0.2, 9.0])
