@@ -20,6 +20,8 @@ from secagg.federated import (
     SharedKey,
     messages,
 )
+from secagg.federated.compressed import CompressedCoder
+from secagg.federated.layout import Entry, Layout
 from secagg.federated.sum_server import SumServer
 
 MASKS = Protection(0.2, 0.2)
@@ -90,6 +92,18 @@ def test_an_update_that_does_not_fit_opens_nothing_and_the_error_says_what_would
     assert played.round() is None  # steps move by 97 to 101
     failure = played.server.reports[-1].failure
     assert "'model/steps' is beyond 50 at 5 of 5 nodes (800 holds all)" in failure
+
+
+def test_of_an_update_that_does_not_fit_nothing_but_the_counts_can_be_read() -> None:
+    layout = Layout((Entry("model", "w", "array", "float32", (200,)),), (), "metrics")
+    few = Compression(bits=8)
+    coder = CompressedCoder(layout, Encoding({"": 1.0}, max_weight=5, compression=few), few, 4, session=b"s")
+    numbers = np.append(np.full(200, 20.0), 5.0)
+    one, two = (coder.contribution(numbers) for _ in range(2))
+    # Uniform elements of 10 bits: 20 of 200 agree with a probability below 2^-60.
+    assert np.count_nonzero(one[:201] == two[:201]) < 20
+    assert one[201:].tolist() == two[201:].tolist() == [0, 1, 0, 0, 0, 0, 0, 0, 0, 0]
+    assert not coder.fits(numbers)
 
 
 def test_updates_with_nan_are_refused_at_the_node(tmp_path: Path) -> None:
