@@ -28,6 +28,7 @@ if sys.byteorder != "little":
     raise ImportError("secagg needs a little-endian machine: keystream words are read as they lie in memory")
 
 KEY_BYTES = 32
+_BLOCK_BYTES = 16
 
 # Keystream is what CTR mode makes of zeros. Encrypting this constant block, which stays in the cache,
 # into the output writes each output byte once and reads none.
@@ -65,26 +66,31 @@ class Stream:
 
     Args:
       key: 32 bytes, uniformly random or from `derive_key`, used for this stream alone.
+      start: the byte of the keystream that it draws first, a multiple of 16: who draws one stretch of a long stream
+        does not make what lies before it.
 
     Raises:
-      UsageError: a key of another length.
+      UsageError: a key of another length, or another start.
     """
 
     __slots__ = ("_encryptor", "_pid", "_position")
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, *, start: int = 0) -> None:
         if not isinstance(key, bytes | bytearray | memoryview) or len(key) != KEY_BYTES:
             length = len(key) if isinstance(key, bytes | bytearray | memoryview) else type(key).__name__
             raise UsageError(f"a stream's key has {KEY_BYTES} bytes, not {length}")
-        # The initial counter is fixed at zero: each key makes exactly one stream, and within a stream
+        if start < 0 or start % _BLOCK_BYTES:
+            raise UsageError(f"a stream starts at a multiple of {_BLOCK_BYTES} bytes, not at byte {start}")
+        # The counter is the number of the block, from zero: each key makes exactly one stream, and within a stream
         # the 128-bit counter never repeats.
-        self._encryptor = Cipher(algorithms.AES(bytes(key)), modes.CTR(bytes(16))).encryptor()
-        self._position = 0
+        counter = (start // _BLOCK_BYTES).to_bytes(_BLOCK_BYTES, "big")
+        self._encryptor = Cipher(algorithms.AES(bytes(key)), modes.CTR(counter)).encryptor()
+        self._position = start
         self._pid = os.getpid()
 
     @property
     def position(self) -> int:
-        """Bytes of keystream used so far."""
+        """The byte of the keystream that is drawn next."""
         return self._position
 
     def __repr__(self) -> str:

@@ -70,6 +70,21 @@ def test_draws_do_not_depend_on_how_the_stream_is_cut(cuts: list[tuple[str, int]
     assert drawn == Stream(KEY).bytes(len(drawn))
 
 
+@pytest.mark.parametrize("start", [0, 16, 4096, (1 << 18) + 16, 1 << 40])
+def test_a_stream_that_starts_later_goes_on_as_one_that_came_there(start: int) -> None:
+    cipher = Cipher(algorithms.AES(KEY), modes.ECB()).encryptor()
+    blocks = b"".join(cipher.update((start // 16 + i).to_bytes(16, "big")) for i in range(3))
+    stream = Stream(KEY, start=start)
+    assert stream.bytes(48) == blocks
+    assert stream.position == start + 48
+
+
+@pytest.mark.parametrize("start", [-16, 1, 8, 24])
+def test_a_stream_starts_at_a_whole_block(start: int) -> None:
+    with pytest.raises(UsageError, match="multiple of 16"):
+        Stream(KEY, start=start)
+
+
 def test_fill_equals_bytes_beyond_one_block_of_zeros() -> None:
     out = np.empty((1 << 16) + 3, np.uint64)
     Stream(KEY).fill(out)

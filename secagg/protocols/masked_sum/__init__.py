@@ -50,7 +50,9 @@ from secagg.protocols.masked_sum.messages import (
     Unmasking,
 )
 from secagg.protocols.masked_sum.program import aggregate, contribute, reference, take_part
-from secagg.protocols.masked_sum.server import MaskedSum, Server, Stage
+from secagg.protocols.masked_sum.rounds import MaskedSum, Stage
+from secagg.protocols.masked_sum.server import Server
+from secagg.protocols.masked_sum.sharded import Division, ShardedServer
 from secagg.protocols.masked_sum.terms import SumInSession, Terms
 from secagg.protocols.roles import Roles, SumResult
 
@@ -58,6 +60,7 @@ __all__ = [
     "Client",
     "Consent",
     "Consents",
+    "Division",
     "Graph",
     "GraphParameters",
     "Included",
@@ -69,6 +72,7 @@ __all__ = [
     "Phase",
     "Roles",
     "Server",
+    "ShardedServer",
     "Shares",
     "Stage",
     "Stayed",

@@ -30,6 +30,7 @@ log2 g bits; where somebody can, raise `security_bits`.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Final
@@ -277,6 +278,16 @@ class Graph:
         half, place = self.parameters.degree // 2, self._place[client]
         places = [*range(place - half, place), *range(place + 1, place + half + 1)]
         return sorted(self._order[p % n] for p in places)
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """The clients by place in the circle; by number in the complete graph."""
+        return np.array(self._order or range(self.parameters.clients), np.int64)
+
+    def rows(self, clients: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the neighbours of each of some clients, shape (clients, degree), each row as `neighbours` returns it."""
+        found = np.fromiter(itertools.chain.from_iterable(map(self.neighbours, clients.tolist())), np.int64)
+        return found.reshape(len(clients), self.parameters.degree)
 
     def holders(self, client: int) -> list[int]:
         """Return who holds shares of a client's secrets: its neighbours and itself, in ascending order."""

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from secagg.errors import RemoteProtocolError, UsageError
 from secagg.prg import KEY_BYTES, Stream, derive_key
 from secagg.protocols.masked_sum.shamir import Polynomials
-from secagg.protocols.masked_sum.terms import LABEL, SumInSession
+from secagg.protocols.masked_sum.terms import LABEL, Bound, SumInSession
 from secagg.signing import sign, verify
 
 # Each sealing key is bound to the sender, the receiver, the round and all four public keys of the two. Its sender is a
@@ -57,48 +57,66 @@ def agree(key: X25519PrivateKey, public: bytes, *, owner: str) -> bytes:
         ) from None
 
 
-def sign_keys(identity: Ed25519PrivateKey, where: SumInSession, client: int, keys: bytes) -> bytes:
+def sign_keys(identity: Ed25519PrivateKey, where: Bound, client: int, keys: bytes) -> bytes:
     """Return the identity key's signature of a client's two public keys of this round."""
     return sign(identity, f"{LABEL}/keys", [where.context, _number(client), keys])
 
 
-def check_keys(where: SumInSession, client: int, keys: bytes, signature: bytes) -> None:
+def check_keys(where: Bound, client: int, keys: bytes, signature: bytes) -> None:
     """Refuse public keys that their owner did not sign for this round.
 
     Raises:
       AuthenticationError: the signature does not fit.
     """
-    name, parts = where.terms.roles.clients[client], [where.context, _number(client), keys]
+    name, parts = where.name_of(client), [where.context, _number(client), keys]
     verify(_identity(where, client), signature, f"{LABEL}/keys", parts, peer=name)
 
 
-def sign_sets(identity: Ed25519PrivateKey, where: SumInSession, client: int, sets: bytes) -> bytes:
+def check_fresh(where: Bound, client: int, keys: bytes, signature: bytes, probe: X25519PrivateKey) -> None:
+    """Refuse public keys that a client's neighbours would refuse, for their owner's part in it.
+
+    Args:
+      probe: any key.
+
+    Raises:
+      AuthenticationError: as `check_keys`.
+      RemoteProtocolError: as `agree`, or one key for both purposes.
+    """
+    check_keys(where, client, keys, signature)
+    both, name = (keys[:KEY_BYTES], keys[KEY_BYTES:]), where.name_of(client)
+    for public in both:
+        agree(probe, public, owner=name)
+    if both[0] == both[1]:
+        raise RemoteProtocolError(f"expected fresh keys from {name}, got one twice", peer=name)
+
+
+def sign_sets(identity: Ed25519PrivateKey, where: Bound, client: int, sets: bytes) -> bytes:
     """Return a client's signature of who shared and who is in the sum."""
     return sign(identity, f"{LABEL}/sets", [where.context, _number(client), sets])
 
 
-def check_sets(where: SumInSession, client: int, sets: bytes, signature: bytes) -> None:
+def check_sets(where: Bound, client: int, sets: bytes, signature: bytes) -> None:
     """Refuse a signature that a client did not give to these sets.
 
     Raises:
       AuthenticationError: the signature does not fit.
     """
-    name, parts = where.terms.roles.clients[client], [where.context, _number(client), sets]
+    name, parts = where.name_of(client), [where.context, _number(client), sets]
     verify(_identity(where, client), signature, f"{LABEL}/sets", parts, peer=name)
 
 
-def pair_seed(where: SumInSession, agreed: bytes, one: int, other: int) -> bytes:
+def pair_seed(where: Bound, agreed: bytes, one: int, other: int) -> bytes:
     """Return the seed of the mask that two clients have in common; the same at both."""
     pair = _number(min(one, other)) + _number(max(one, other))
     return derive_key(agreed, label=f"{LABEL}/pair mask", context=where.context + pair)
 
 
-def self_seed(where: SumInSession, secret: bytes, client: int) -> bytes:
+def self_seed(where: Bound, secret: bytes, client: int) -> bytes:
     """Return the seed of a client's self mask."""
     return derive_key(secret, label=f"{LABEL}/self mask", context=where.context + _number(client))
 
 
-def commit(where: SumInSession, secret: bytes, client: int) -> bytes:
+def commit(where: Bound, secret: bytes, client: int) -> bytes:
     """Return the 32 bytes by which a client fixes the secret of its self mask.
 
     HKDF as for the mask, for another purpose. It hides the secret as a pseudorandom function does, and fixes it as far as
@@ -178,13 +196,11 @@ def identity_bytes(identity: Ed25519PrivateKey) -> bytes:
     return identity.public_key().public_bytes_raw()
 
 
-def _identity(where: SumInSession, client: int) -> Ed25519PublicKey:
+def _identity(where: Bound, client: int) -> Ed25519PublicKey:
     try:
-        return Ed25519PublicKey.from_public_bytes(where.terms.identities[client])
+        return Ed25519PublicKey.from_public_bytes(where.identity_of(client))
     except ValueError:
-        raise UsageError(
-            f"the identity key of {where.terms.roles.clients[client]} is no Ed25519 public key"
-        ) from None
+        raise UsageError(f"the identity key of {where.name_of(client)} is no Ed25519 public key") from None
 
 
 def _number(client: int) -> bytes:

@@ -31,34 +31,37 @@ class Mask(NamedTuple):
         return f"<Mask to {'subtract' if self.minus else 'add'}>"
 
 
-def add_masks(total: RingArray, masks: Iterable[Mask], *, executor: Executor | None = None) -> None:
+def add_masks(
+    total: RingArray, masks: Iterable[Mask], *, start: int = 0, executor: Executor | None = None
+) -> None:
     """Add and subtract masks in place, modulo the dtype's own power of two, of which the ring's is a divisor.
 
     Args:
       total: shape (length,), C-contiguous.
       masks: taken one after the other; with threads, all before the first is expanded.
+      start: the element of the masks that belongs to the first one of `total`, a multiple of 16.
       executor: threads; each but one adds up its masks in a vector of its own.
     """
     if executor is None:
-        _add(total, masks)
+        _add(total, masks, start)
         return
     # Seeds are made under the interpreter's lock; made meanwhile, they would hold up every thread at every stretch.
     listed = list(masks)
     workers = max(1, min(os.cpu_count() or 1, len(listed)))
     parts: list[RingArray] = [total, *(np.zeros_like(total) for _ in range(workers - 1))]
     threads = helping(executor)
-    running = [threads.submit(_add, part, listed[i::workers]) for i, part in enumerate(parts)]
+    running = [threads.submit(_add, part, listed[i::workers], start) for i, part in enumerate(parts)]
     for future in running:
         future.result()
     for part in parts[1:]:
         total += part
 
 
-def _add(total: RingArray, masks: Iterable[Mask]) -> None:
+def _add(total: RingArray, masks: Iterable[Mask], first: int) -> None:
     step = _CHUNK_BYTES // total.itemsize
     buffer: RingArray = np.empty(min(step, total.size), total.dtype)
     for seed, minus in masks:
-        stream, operation = Stream(seed), np.subtract if minus else np.add
+        stream, operation = Stream(seed, start=first * total.itemsize), np.subtract if minus else np.add
         for start in range(0, total.size, step):
             part = total[start : start + step]
             mask = buffer[: part.size]

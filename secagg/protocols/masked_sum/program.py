@@ -24,8 +24,10 @@ from secagg.protocols.masked_sum.messages import (
     Shares,
     Unmasking,
 )
-from secagg.protocols.masked_sum.server import MaskedSum, Server
+from secagg.protocols.masked_sum.rounds import MaskedSum
+from secagg.protocols.masked_sum.server import Server
 from secagg.protocols.masked_sum.shamir import SHARE_BYTES
+from secagg.protocols.masked_sum.sharded import Division, ShardedServer
 from secagg.protocols.masked_sum.terms import KEY_BYTES, SumInSession, Terms
 from secagg.protocols.roles import SumResult
 from secagg.ring import RingArray
@@ -91,6 +93,7 @@ async def aggregate(
     *,
     terms: Terms,
     executor: Executor | None = None,
+    division: Division | None = None,
 ) -> MaskedSum:
     """Return the sum of the clients' vectors; runs at the server.
 
@@ -98,6 +101,8 @@ async def aggregate(
 
     Args:
       terms, executor: as in `contribute`.
+      division: how this server's work is divided among workers, and where it keeps what it relays; by default it does all
+        itself, in memory. Clients cannot tell.
 
     Raises:
       UsageError: not the server of the terms, or a round that has been used.
@@ -108,8 +113,17 @@ async def aggregate(
     if party.me != terms.server:
         raise UsageError(f"{party.me} is not the server of these terms, {terms.server} is")
     where = terms.in_session(party.session)
-    server, near = Server(where), terms.parameters.degree
     _begin(party, where)
+    if division is None:
+        return await _serve(party, where, Server(where), executor)
+    with ShardedServer(where, division) as server:
+        return await _serve(party, where, server, executor)
+
+
+async def _serve(
+    party: Party, where: SumInSession, server: Server | ShardedServer, executor: Executor | None
+) -> MaskedSum:
+    terms, near = where.terms, where.terms.parameters.degree
 
     async def take(
         kind: type[M], clients: Iterable[PartyId], use: Callable[[PartyId, M], None], max_bytes: int
@@ -123,25 +137,29 @@ async def aggregate(
             except RemoteProtocolError as error:
                 party.fail(peer, error)
 
-    def send(messages: Mapping[PartyId, Message]) -> None:
-        for peer, message in messages.items():
+    def send(messages: Mapping[PartyId, Message] | Iterable[tuple[PartyId, Message]]) -> None:
+        for peer, message in messages.items() if isinstance(messages, Mapping) else messages:
             if peer not in party.failed:
                 party.send(peer, message)
 
     with party.phase("keys"):
         await take(Keys, terms.roles.clients, server.take_keys, _KEYS_BYTES)
-        send(server.close_keys())
+        messages = server.close_keys()
+        for peer, error in server.refused.items():
+            party.fail(peer, error)
+        send(messages)
     with party.phase("shares"):
         await take(Shares, server.keyed, server.take_shares, _max_bytes(terms, near, SEALED_BYTES))
         send(server.close_shares())
     with party.phase("input"):
         await take(MaskedInput, server.shared, server.take_input, terms.packed_bytes)
         included = server.close_inputs()
-        send(dict.fromkeys(server.included, included))
+        send((peer, included) for peer in server.included)
     if terms.malicious:
         with party.phase("consent"):
             await take(Consent, server.included, server.take_consent, SIGNATURE_BYTES)
-            send(dict.fromkeys(server.included, server.close_consents()))
+            consents = server.close_consents()
+            send((peer, consents) for peer in server.included)
     with party.phase("unmask"):
         await take(Unmasking, server.included, server.take_answer, _max_bytes(terms, near + 1, SHARE_BYTES))
         return server.finish(executor=executor)

@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from secagg.errors import RangeError, RemoteProtocolError, TooFewPartiesError
+from secagg.party import PartyId
 from secagg.protocols.masked_sum.shamir import Basis
-from secagg.protocols.masked_sum.terms import Terms
 
 _MAX_BASES: Final = 64
 _NAMED: Final = 10  # silent holders that an error names
@@ -26,14 +26,19 @@ _FEW: Final = 4  # points that may differ for one basis to be made from another
 class Recovery:
     """Recombines shares; holders lie at their number + 1.
 
+    Args:
+      threshold: shares that give a secret back.
+      n_corrupt: clients that may be corrupt.
+      name_of: returns a client's name.
+
     Attributes:
       suspects: holders of a share that was found wrong, by number.
     """
 
-    __slots__ = ("_bases", "_last", "_terms", "suspects")
+    __slots__ = ("_bases", "_last", "_n_corrupt", "_name_of", "_threshold", "suspects")
 
-    def __init__(self, terms: Terms) -> None:
-        self._terms = terms
+    def __init__(self, threshold: int, n_corrupt: int, name_of: Callable[[int], PartyId]) -> None:
+        self._threshold, self._n_corrupt, self._name_of = threshold, n_corrupt, name_of
         self._bases: dict[tuple[int, ...], Basis] = {}
         self._last: Basis | None = None
         self.suspects: set[int] = set()
@@ -62,12 +67,12 @@ class Recovery:
           RemoteProtocolError: no choice of shares fits. Its peer is "": the owner may have dealt wrong ones, or holders may
             have sent them.
         """
-        name, threshold = self._terms.roles.clients[owner], self._terms.parameters.threshold
+        name, threshold = self._name_of(owner), self._threshold
         holders = sorted(shares, key=lambda holder: (holder in self.suspects, holder))
         if len(holders) < threshold:
             # One of them is honest, so that what it got from the owner was no share.
-            dealt_none = unreadable > self._terms.parameters.n_corrupt
-            names = [name] if dealt_none else [self._terms.roles.clients[holder] for holder in silent]
+            dealt_none = unreadable > self._n_corrupt
+            names = [name] if dealt_none else [self._name_of(holder) for holder in silent]
             if dealt_none:
                 why = f"{unreadable} could not open what {name} dealt them"
             elif names:

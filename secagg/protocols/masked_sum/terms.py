@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,6 +130,20 @@ class Terms:
         return digest(f"{LABEL}/terms", [*parts, *self.identities])
 
 
+class Bound(Protocol):
+    """What keys, masks and signatures of one sum are bound to, for the clients that somebody knows of."""
+
+    @property
+    def context(self) -> bytes:
+        """Digest of all that is public of the sum, 32 bytes."""
+
+    def name_of(self, client: int) -> PartyId:
+        """Return a client's name."""
+
+    def identity_of(self, client: int) -> bytes:
+        """Return a client's identity key, 32 bytes."""
+
+
 class SumInSession:
     """One sum under the terms: everything public that its keys, masks and signatures are bound to.
 
@@ -160,6 +174,14 @@ class SumInSession:
 
     def __repr__(self) -> str:
         return f"<round {self.terms.round} of masked sums, context {self.context.hex()[:16]}>"
+
+    def name_of(self, client: int) -> PartyId:
+        """Return a client's name."""
+        return self.terms.roles.clients[client]
+
+    def identity_of(self, client: int) -> bytes:
+        """Return a client's identity key, 32 bytes."""
+        return self.terms.identities[client]
 
     def number_of(self, client: PartyId) -> int:
         """Return a client's number.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from typing import Any
 
 import numpy as np
@@ -34,9 +33,7 @@ def bases(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def recoverer() -> Recovery:
     names = [f"c{i}" for i in range(CLIENTS)]
-    parameters = types.SimpleNamespace(threshold=THRESHOLD, n_corrupt=CORRUPT)
-    roles = types.SimpleNamespace(clients=names)
-    return Recovery(types.SimpleNamespace(roles=roles, parameters=parameters))  # type: ignore[arg-type]
+    return Recovery(THRESHOLD, CORRUPT, names.__getitem__)
 
 
 def dealt(seed: int) -> dict[int, int]:

@@ -1,0 +1,63 @@
+"""What a worker of a server of masked sums does: one task of an arc of clients, or of a slice of coordinates.
+
+It speaks to nobody. What it needs is in its task and in files of the server's.
+"""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from secagg import wire
+from secagg.errors import SecaggError, UsageError
+from secagg.protocols.masked_sum import arcs
+
+_TASKS: Final = {kind.KIND: kind for kind in (arcs.Check, arcs.Relay, arcs.Unmask, arcs.Expand)}
+
+
+class Ordered(msgspec.Struct, frozen=True, array_like=True):
+    """A task as bytes: its kind, its content, and how much address space it may take."""
+
+    kind: str
+    content: bytes
+    memory_bytes: int | None
+
+
+class Done(msgspec.Struct, frozen=True, array_like=True):
+    """What came of a task, as bytes: an answer's kind and content, or an error's; and the most memory that was in use."""
+
+    kind: str
+    content: bytes
+    peak_bytes: int
+    error: str = ""
+    text: str = ""
+    peer: str = ""
+
+
+def run(task: bytes) -> bytes:
+    """Do a task and return what came of it."""
+    told = msgspec.msgpack.decode(task, type=Ordered)
+    if told.memory_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (told.memory_bytes, told.memory_bytes))
+    try:
+        work = wire.from_bytes(told.content, _TASKS[told.kind])
+        if not isinstance(work, arcs.Task):
+            raise UsageError(f"expected a task of a sum, got {told.kind}")
+        answer = arcs.do(work)
+        done = Done(answer.KIND, wire.to_bytes(answer), peak_bytes())
+    except SecaggError as error:
+        done = Done("", b"", peak_bytes(), type(error).__name__, str(error), getattr(error, "peer", ""))
+    return msgspec.msgpack.encode(done)
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has had at once."""
+    try:
+        # `getrusage` tells of a process that was forked what its parent had.
+        status = Path("/proc/self/status").read_text("ascii")
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError, ValueError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,244 @@
+"""A server whose work is divided gives clients the same messages, and the same sum, as one that does all itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from secagg import wire
+from secagg.errors import RemoteProtocolError, TooFewPartiesError, UsageError
+from secagg.network.simulated import simulate
+from secagg.party import Party
+from secagg.protocols.masked_sum import (
+    Division,
+    GraphParameters,
+    Keys,
+    MaskedSum,
+    PeerKeys,
+    Server,
+    ShardedServer,
+    aggregate,
+    arcs,
+    reference,
+)
+from secagg.protocols.masked_sum.spool import Records, Spool
+from secagg.wire import Message
+
+
+def in_bytes(seen: list[arcs.Task]) -> Callable[[Iterable[arcs.Task]], Iterator[arcs.Answer]]:
+    """Do tasks that went through bytes, as those of other processes, and keep them."""
+
+    def do(tasks: Iterable[arcs.Task]) -> Iterator[arcs.Answer]:
+        for task in tasks:
+            seen.append(task)
+            answer = arcs.do(wire.from_bytes(wire.to_bytes(task), type(task)))
+            yield wire.from_bytes(wire.to_bytes(answer), type(answer))
+
+    return do
+
+
+@pytest.fixture
+def seen() -> list[arcs.Task]:
+    return []
+
+
+@pytest.fixture
+def division(tmp_path: Path, seen: list[arcs.Task]) -> Division:
+    return Division(tmp_path / "spool", clients=5, slices=3, do=in_bytes(seen))
+
+
+def frames(messages: Mapping[str, Message] | Iterable[tuple[str, Message]]) -> dict[str, bytes]:
+    pairs = messages.items() if isinstance(messages, Mapping) else messages
+    return {name: wire.to_bytes(message) for name, message in pairs}
+
+
+def play_both(
+    p: Any, server: ShardedServer, *, without: tuple[str, str, str, str]
+) -> tuple[MaskedSum, MaskedSum]:
+    """Play a round against two servers that get the same messages; at each step one client more is silent."""
+    first, second, third, fourth = without
+    whole = Server(p.where)
+    for name in (n for n in p.names if n != first):
+        message = p.clients[name].advertise()
+        whole.take_keys(name, message)
+        server.take_keys(name, message)
+    keys = whole.close_keys()
+    assert frames(server.close_keys()) == frames(keys)
+    for name in (n for n in keys if n != second):
+        message = p.clients[name].share(keys[name])
+        whole.take_shares(name, message)
+        server.take_shares(name, message)
+    inboxes = whole.close_shares()
+    assert frames(server.close_shares()) == frames(inboxes)
+    for name in (n for n in inboxes if n != third):
+        message = p.clients[name].mask(p.xs[name], inboxes[name])
+        whole.take_input(name, message)
+        server.take_input(name, message)
+    request: Any = whole.close_inputs()
+    assert wire.to_bytes(server.close_inputs()) == wire.to_bytes(request)
+    if p.terms.malicious:
+        for name in whole.included:
+            message = p.clients[name].consent(request)
+            whole.take_consent(name, message)
+            server.take_consent(name, message)
+        request = whole.close_consents()
+        assert wire.to_bytes(server.close_consents()) == wire.to_bytes(request)
+    for name in (n for n in whole.included if n != fourth):
+        message = p.clients[name].unmask(request)
+        whole.take_answer(name, message)
+        server.take_answer(name, message)
+    return whole.finish(), server.finish()
+
+
+def test_clients_get_the_same_messages_and_the_server_the_same_sum_in_arcs_and_slices(
+    play: Any, division: Division, seen: list[arcs.Task], variant: dict[str, Any]
+) -> None:
+    sparse = "parameters" in variant
+    p = play(**variant | ({} if sparse else {"clients": 15}) | {"length": 45})
+    with ShardedServer(p.where, division) as server:
+        names = p.names
+        lost = ("", names[0], names[3], names[4])
+        whole, divided = play_both(p, server, without=lost)
+    kept = {name: p.xs[name] for name in divided.contributors}
+    np.testing.assert_array_equal(divided.total, reference(kept, p.terms))
+    assert (divided.contributors, divided.dropped) == (whole.contributors, whole.dropped)
+    assert divided.dropped == (names[0], names[3])
+    n = len(names)
+    expanded = [(t.start, t.length) for t in seen if isinstance(t, arcs.Expand)]
+    assert sorted(set(expanded)) == [(0, 16), (16, 16), (32, 13)]
+    assert len(expanded) == 3 * -(-n // 5)
+    assert not any(division.folder.iterdir())
+
+
+def altered(message: Any, field: str, at: int) -> Any:
+    changed = np.array(getattr(message, field))
+    changed.reshape(-1)[at] ^= 1
+    return replace(message, **{field: changed})
+
+
+def test_keys_that_neighbours_would_refuse_are_refused_when_keys_are_closed_and_their_owners_named(
+    play: Any, division: Division, sparse: Any
+) -> None:
+    p = play(parameters=sparse)
+    forged, doubled, weak, copied = p.names[2], p.names[5], p.names[7], p.names[8]
+    with ShardedServer(p.where, division) as server:
+        messages = {name: p.clients[name].advertise() for name in p.names}
+        messages[forged] = altered(messages[forged], "signature", 0)
+        messages[weak] = replace(messages[weak], keys=np.zeros((2, 32), np.uint8))
+        messages[doubled] = replace(messages[doubled], keys=np.repeat(messages[doubled].keys[:1], 2, axis=0))
+        for name in p.names:
+            if name != copied:
+                server.take_keys(name, messages[name])
+        with pytest.raises(RemoteProtocolError, match=f"fresh keys from {copied}"):
+            server.take_keys(copied, replace(messages[copied], keys=messages[p.names[0]].keys))
+        with pytest.raises(RemoteProtocolError, match=f"from {p.names[0]} came twice"):
+            server.take_keys(p.names[0], messages[p.names[0]])
+        with pytest.raises(TooFewPartiesError):  # four of twelve are out, and two may be
+            server.close_keys()
+        assert set(server.refused) == {forged, doubled, weak}
+        assert all(error.peer == name and name in str(error) for name, error in server.refused.items())
+
+
+def test_a_client_whose_keys_are_refused_ends_nobody_elses_run(world: Any, division: Division) -> None:
+    w = world(5)
+
+    async def forger(party: Party) -> None:
+        keys = Keys(np.zeros((2, 32), np.uint8), np.zeros(64, np.uint8))
+        party.send("server", keys)
+        await party.receive(PeerKeys, "server")
+
+    async def server(party: Party) -> tuple[MaskedSum, dict[str, Any]]:
+        result = await aggregate(party, terms=w.terms, division=division)
+        return result, dict(party.failed)
+
+    w.programs["server"] = server
+    w.programs["c1"] = forger
+    result, failed = simulate(w.programs).results["server"]
+    assert result.dropped == ("c1",)
+    assert "signature" in str(failed["c1"])
+    np.testing.assert_array_equal(
+        result.total, reference({name: w.xs[name] for name in result.contributors}, w.terms)
+    )
+    assert not any(division.folder.iterdir())
+
+
+def test_a_wrong_share_is_laid_to_its_holder_in_whatever_arc_it_is(play: Any, division: Division) -> None:
+    p = play(10, length=20).until_request()
+    with ShardedServer(p.where, division) as server:
+        for name in p.names:
+            server.take_keys(name, p.keys[name])
+        for _ in server.close_keys():
+            pass
+        for name in p.names:
+            server.take_shares(name, p.shares[name])
+        for _ in server.close_shares():
+            pass
+        for name in p.names:
+            server.take_input(name, p.inputs[name])
+        request = server.close_inputs()
+        for name in p.names:
+            answer = p.clients[name].unmask(request)
+            server.take_answer(name, altered(answer, "shares", 9 * 33) if name == "c2" else answer)
+        with pytest.raises(RemoteProtocolError, match="came twice"):
+            server.take_answer(name, answer)
+        result = server.finish()
+    assert result.suspects == ("c2",)
+    np.testing.assert_array_equal(result.total, reference(p.xs, p.terms))
+
+
+def test_what_a_worker_is_given_does_not_grow_with_the_number_of_clients(
+    play: Any, tmp_path: Path, seen: list[arcs.Task]
+) -> None:
+    most = []
+    for n in (60, 120):
+        p = play(parameters=GraphParameters(n, 2, 2, "semi-honest", 6, 4, n - 2, 0, -10.0, -10.0))
+        with ShardedServer(p.where, Division(tmp_path, clients=20, do=in_bytes(seen))) as server:
+            for name in p.names:
+                server.take_keys(name, p.clients[name].advertise())
+            server.close_keys()
+        tasks = [task for task in seen if isinstance(task, arcs.Check)]
+        assert len(tasks) == n // 20
+        assert sorted(int(c) for t in tasks for c in t.around.clients[: t.around.own]) == list(range(n))
+        most.append(max(len(task.around.clients) for task in tasks))
+        seen.clear()
+    assert most == [20 + 6, 20 + 6]
+
+
+def test_a_sum_that_fails_leaves_no_file_and_a_folder_serves_a_round_once(
+    play: Any, division: Division
+) -> None:
+    p = play(5)
+    with ShardedServer(p.where, division) as server:
+        with pytest.raises(UsageError, match="cannot make"):
+            ShardedServer(p.where, division)
+        with pytest.raises(TooFewPartiesError):
+            server.close_keys()
+    assert not any(division.folder.iterdir())
+
+
+def test_records_that_are_cut_short_or_gone_are_not_read(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "records")
+    begins = [spool.append(b"first"), spool.append(b"second")]
+    spool.close()
+    assert spool.path.stat().st_mode & 0o077 == 0
+    with Records(spool.path) as records:
+        assert [records.read(begins[1], 6), records.read(begins[0], 5)] == [b"second", b"first"]
+        with pytest.raises(UsageError, match="expected 7 bytes at 5"):
+            records.read(begins[1], 7)
+    with pytest.raises(UsageError, match="cannot write"):
+        Spool(spool.path)
+    spool.path.unlink()
+    with pytest.raises(UsageError, match="cannot read"):
+        Records(spool.path)
+
+
+def test_a_division_of_no_clients_or_slices_is_refused(tmp_path: Path) -> None:
+    wrongs: list[dict[str, Any]] = [{"clients": 0}, {"clients": 1 << 15}, {"slices": 0}]
+    for wrong in wrongs:
+        with pytest.raises(UsageError, match="clients in an arc"):
+            Division(tmp_path, **wrong)
