@@ -62,12 +62,18 @@ def preflight(
     job_file: Annotated[Path, typer.Argument(metavar="JOB", help="A job file.")],
     out: Annotated[Path, typer.Option(help="The directory for the result and the run record.")],
     as_: Annotated[
-        str | None, typer.Option("--as", metavar="NAME", help="Which of the job's parties this is.")
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="NAME",
+            help="Which of the job's parties this is; by default as in the consortium of --home.",
+        ),
     ] = None,
     identity: Annotated[
         Path | None,
         typer.Option(
-            help="The directory with NAME.key and NAME.crt, or the key with the certificate beside it."
+            help="The directory with NAME.key and NAME.crt, or the key with the certificate beside it; "
+            "keys/ of --home by default."
         ),
     ] = None,
     data: Annotated[

@@ -1,8 +1,9 @@
-"""Federated averaging under masks, apart from the framework that carries its messages.
+"""Federated averaging under protection, apart from the framework that carries its messages.
 
 A framework's server asks nodes to train, and collects what they reply. Here a node keeps its update and shows only the
-names and shapes in it. The masked sum (`secagg.protocols.masked_sum`) opens the weighted means. An adapter carries the
-messages and turns a framework's records into entries and values; `secagg.integrations.flower` is one.
+names and shapes in it. What opens the weighted means is the masked sum (`secagg.protocols.masked_sum`), one node's key
+(`encrypted`), or nodes that compute together (`bounded`, `shared_key`). An adapter carries the messages and turns a
+framework's records into entries and values: `flower`, `nvflare` and `openfl` of `secagg.integrations`.
 
     identities    identity keys of nodes, and the file of their public keys
     terms         what all agree on: protection, and the round of the masked protocol that follows from it

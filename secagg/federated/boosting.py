@@ -8,7 +8,10 @@ splits, but where two gains differ by less than the histograms' precision.
 XGBoost's own federated mode has this as a plugin of its C++ library, which Python cannot reach. So the loop is here, and is
 small: numeric features without missing values, one tree a round, all rows and features in each.
 
-Learns: clients, the model. Whoever adds up, the sums of histograms (`histograms`), from which the model follows.
+All clients' rows are in this process: nothing here trains between processes. For that a client would need
+`local_histogram`, and a server `HistogramBounds`.
+
+Would learn: clients, the model. Whoever adds up, the sums of histograms (`histograms`), from which the model follows.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ class BoostingSettings:
       min_hessian: of each child (`min_child_weight`).
       min_rows: of each child.
       objective: "squared" or "logistic".
-      base: what every row begins with, before a link.
+      base: score that every row begins with; log odds for "logistic", and not XGBoost's probability.
 
     Raises:
       UsageError: a number out of range, or an unknown objective.

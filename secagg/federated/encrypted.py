@@ -276,8 +276,16 @@ class Adding:
         return self._message
 
     def take_input(self, client: PartyId, message: EncryptedInput) -> None:
-        """Add up a node's numbers; raises as `EncryptedTerms.read`."""
-        if self._key is None or client in self.contributors:
+        """Add up a node's numbers.
+
+        Raises:
+          RemoteProtocolError: an input before there is a key, or a second one; and as `EncryptedTerms.read`.
+        """
+        if self._key is None:
+            raise RemoteProtocolError(
+                f"expected no input from {client} before there is a key, got one", peer=client
+            )
+        if client in self.contributors:
             raise RemoteProtocolError(f"expected one input from {client}, got another", peer=client)
         ciphertext = self._terms.read(self._key, message, client)
         if self._total is None:

@@ -12,9 +12,9 @@ A gradient of logistic loss is within +-1, a hessian within 0 and 1/4. Of square
 and hessians are 1. A client's sums are within its rows times that. So the ring follows from
 bounds that say nothing of the data.
 
-Learns: whoever sees the sums, all of them. A bin that one row of all clients is in shows that row's gradient, and by it
-its label. `BoostingSettings.min_rows` keeps splits off small nodes. It does not keep a bin's sums from whoever adds up. What
-helps is few and wide bins, and noise (`secagg.Privacy`).
+Learns: whoever sees the sums, all of them. A bin with one row in all shows that row's gradient, and by it its label.
+`BoostingSettings.min_rows` keeps splits off small nodes. It does not keep a bin's sums from whoever adds up. What helps is
+few and wide bins, and noise (`secagg.Privacy`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Other software's types turned into secagg's and back; each needs that software installed.
 
-Besides those below there are `nvflare` and `openfl`. They have environments of their own, and are imported by their full
-names.
+Besides those below there are `nvflare`, `openfl`, `dask` and `ray`. They are imported by their full names, the first two in
+environments of their own.
 """
 
 from typing import TYPE_CHECKING

@@ -22,7 +22,10 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Final
 
-from distributed import Client
+try:
+    from distributed import Client
+except ImportError:
+    raise ImportError('this needs Dask: pip install "secagg[dask]"') from None
 
 from secagg.errors import PeerMissingError, UsageError
 from secagg.jobs.job import Address

@@ -17,8 +17,11 @@ import importlib
 from collections.abc import Sequence
 from typing import Any, Final
 
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+try:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+except ImportError:
+    raise ImportError('this needs Ray: pip install "secagg[ray]"') from None
 
 from secagg.errors import PeerMissingError, UsageError
 from secagg.jobs.job import Address

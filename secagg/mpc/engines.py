@@ -35,8 +35,8 @@ async def set_up(party: Party, computing: Sequence[PartyId], *, label: str = "")
     """Agree on keys and return an engine, at a computing party.
 
     Args:
-      computing: three parties, which follow the protocol, or four, of which one may lie; in the same order at all.
-      label: tells apart the engines of one session; the same at all.
+      computing: three parties, which follow the protocol, or four, of which one may lie; in the same order at all parties.
+      label: tells apart the engines of one session; the same at all parties.
 
     Raises:
       UsageError: another number of parties, parties that are not distinct, or this party is not among them.

@@ -3,8 +3,8 @@
 As in a `Meeting`, in each pair the party whose name sorts first listens and the other one dials. Every visit is a generator
 that says what it waits for, and one poll serves them all. What is said is up to a subclass.
 
-Threat model: as in `pinning`: whoever has no certificate of the run is dropped. Strangers cost descriptors, and hold up
-nobody but for these.
+Threat model: as in `pinning`: whoever has no certificate of the run is dropped. Strangers can use up descriptors,
+`_MAX_CALLERS` at most, and delay nobody otherwise.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Visits(abc.ABC):
         self._addresses = {peer.name: (peer.host, peer.port) for peer in others}
         self._tls = Tls(identity, {peer.name: peer.certificate for peer in others})
         self._due = {peer.name: 0.0 for peer in others if peer.name < me}
-        # By what each waits for: its deadline, whom this party dialled there, and how it goes on.
+        # For each conversation: its deadline, whom this party dialled (None: it was called), and what it waits for.
         self._talks: dict[Conversation, tuple[float, PartyId | None, Waiting]] = {}
         self._listener = open_listener(me, listen)
 

@@ -234,8 +234,10 @@ def test_the_server_takes_one_input_as_agreed_from_each_node_and_the_holders_key
     adding.take_key("a", told)
     with pytest.raises(TooFewPartiesError, match="made no key"):
         adding.key()
-    adding.take_key("c", told)
     one, another = (terms.encrypt(secret.public_key, numbers) for _ in range(2))
+    with pytest.raises(RemoteProtocolError, match="no input from a before there is a key"):
+        adding.take_input("a", one)
+    adding.take_key("c", told)
     adding.take_input("a", one)
     with pytest.raises(RemoteProtocolError, match="one input from a, got another"):
         adding.take_input("a", another)

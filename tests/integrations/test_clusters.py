@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,14 @@ def answers(workers: Any, module: str, tmp_path: Path, monkeypatch: pytest.Monke
         workers.start(3, ("192.0.2.1", 1), module, b"")
     assert workers.address(0, HERE) == HERE
     return found
+
+
+@pytest.mark.parametrize(("name", "package"), [("dask", "distributed"), ("ray", "ray")])
+def test_without_the_cluster_s_package_the_error_says_what_to_install(name, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"secagg.integrations.{name}", raising=False)
+    with pytest.raises(ImportError, match=rf'pip install "secagg\[{name}\]"'):
+        importlib.import_module(f"secagg.integrations.{name}")
 
 
 def test_dask_workers_answer_and_a_killed_one_is_lost(module, tmp_path, monkeypatch):

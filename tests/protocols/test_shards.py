@@ -14,7 +14,7 @@ from secagg.mpc.three.opening import Opening
 from secagg.network.simulated import simulate
 from secagg.protocols.group_by import Field, Layout, Query, Rows, announce, cost, reference
 from secagg.protocols.group_by.owner import PlacedRows
-from secagg.protocols.group_by.shards import compute_shard, divide, find_in_shards
+from secagg.protocols.group_by.shards import compute_shard, divide, find_shard_after_shard
 from transcripts import sent
 
 THREE = ("P0", "P1", "P2")
@@ -41,7 +41,9 @@ def tables(parties: int, count: int = 60) -> list[Rows]:
 def run(query: Query, of_parties: list[Rows], shards: int, **options: Any) -> Any:
     holders = dict(zip(query.input_parties, of_parties, strict=True))
     names = dict.fromkeys((*query.input_parties, *query.computing_parties))
-    programs = {n: partial(find_in_shards, query=query, rows=holders.get(n), shards=shards) for n in names}
+    programs = {
+        n: partial(find_shard_after_shard, query=query, rows=holders.get(n), shards=shards) for n in names
+    }
     return simulate(programs, **options)
 
 

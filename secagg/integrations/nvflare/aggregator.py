@@ -37,7 +37,8 @@ class SecureAggregator(Aggregator):
       protection: the same as at the sites, `Protection` or its fields.
       encoding: how numbers are written, `Encoding` or its fields.
       train_task_name: of the workflow's task.
-      timeout_s: how long each step after the training may take.
+      timeout_s: how long each step after the training may take. Of more than 64 sites, 64 are asked at a
+        time, and a step may take this long for each 64.
       max_numbers: how many numbers a site may reply; by default four times what it was sent, or 2**20.
 
     Raises:

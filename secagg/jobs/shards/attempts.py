@@ -10,9 +10,9 @@ In the main session, for as many shards at a time as each party has workers:
   ended          each party tells all others which of its workers ended well; a shard is done where all of them did
   heard          as above, of those words
 
-A shard that is not done is done again, up to `MOST_ATTEMPTS` times, with new keys, and so with new masks. It is computed at
-any place, and opened at the place that computed it. A worker that ends with an error that would come again ends the run,
-with that error.
+A shard that is not done is done again, in at most `MOST_ATTEMPTS` attempts a step, with new keys, and so with new masks. It
+is computed at any place, and opened at the place that computed it. A worker that ends with an error that would come again
+ends the run, with that error.
 
 Threat model: that of the step. A certificate is vouched for by who told it, in an authenticated session. A party that tells
 a certificate that is none, or not its own, is named. One that tells two others different things ends the run. Nothing is
@@ -122,7 +122,7 @@ class Watch:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Who works on the shards of a run; all but the first field are the same at all parties.
+    """Who works on the shards of a run. All parties have as many shards, as many addresses, and the same timeouts.
 
     Args:
       here: what this party has.

@@ -34,7 +34,10 @@ class Workers(Protocol):
         """
 
     def start(self, place: int, told: Address, module: str, task: bytes) -> Any:
-        """Start `module.run(task)` on the machine of a place, and return at once."""
+        """Have `module.run(task)` done on the machine of a place, and return without waiting for what comes of it.
+
+        A worker that was lost a moment ago may be waited for. `gather` may be what hands over the task.
+        """
 
     def gather(self, started: Sequence[Any]) -> list[bytes | None]:
         """Wait for what `start` returned, and return what each worker returned; None for one that was lost.
@@ -64,7 +67,7 @@ class LocalWorkers:
         module: str,
         task: bytes,
     ) -> tuple[subprocess.Popen[bytes], bytes]:
-        """Start a process; it gets its task through a pipe, and writes what comes of it into another."""
+        """Start a process; `gather` hands it its task through a pipe, and reads what comes of it from another."""
         process = subprocess.Popen(  # noqa: S603  # this program itself
             [self._python, "-P", "-c", _CALL, module], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )

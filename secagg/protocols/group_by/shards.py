@@ -15,7 +15,7 @@ wait for another session, which makes them anew. A `compute` that broke off is d
 `open` that broke off opens the same rows to the same owners.
 
 Threat model: as the package. Learns: as the package, and nobody anything else; docs/soundness-shards.md. What is
-opened of a bucket is what a run in one piece opens of it. Cost: see `cost`.
+opened of a bucket is what a run in one piece opens of it. Cost: `engine.cost`.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Division:
         return Findings(flagged, sums, self.layout.log2_false_match)
 
 
-async def find_in_shards(
+async def find_shard_after_shard(
     party: Party, query: Query, rows: Rows | None = None, *, shards: int
 ) -> Findings | None:
     """Take part in finding groups, shard after shard in one session: for tests, and to see what shards cost.
@@ -221,7 +221,7 @@ async def open_shard(
     """Open a shard that was computed; return the findings about this party's rows in it.
 
     Args:
-      kept: of `compute_shard`, at a computing party; of one and the same session at all.
+      kept: of `compute_shard`, at a computing party; from the same session at all computing parties.
       label: tells apart the shards of one session.
 
     Raises:
