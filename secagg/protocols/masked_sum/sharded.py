@@ -8,7 +8,7 @@ for some clients, or for some coordinates, what `server` does for all:
   slices   where vectors are long, a worker adds up an arc's masks over one slice of the coordinates
 
 Sealed shares and answers, which grow with clients times neighbours, go to files as they come. The server itself keeps about
-0.5 kB for each client, and one vector. Vectors are added as they come, each as a whole. So one set of clients is in
+1 kB for each client, and one vector. Vectors are added as they come, each as a whole. So one set of clients is in
 the sum, at all coordinates and in all arcs.
 
 Who learns what: the server, which all workers are parts of, what a server of masked sums learns. The files hold what clients
