@@ -284,12 +284,21 @@ class RunStorage:
         self.folder.note_opening(self.first, place)
 
 
-def write_sealed(path: Path, key: bytes, header: bytes, content: bytes) -> None:
+def write_sealed(
+    path: Path,
+    key: bytes,
+    header: bytes,
+    content: bytes,
+    *,
+    what: str = "a checkpoint",
+    then: str = "start again: the run goes on",
+) -> None:
     """Write a file as the module says, whole or not at all; it is durable when this returns.
 
     Args:
       key: 32 bytes.
       header: what the file is of, in MessagePack.
+      what, then: for the error: what the file is, and what follows when there is room.
 
     Raises:
       UnwritableError: it cannot be written.
@@ -308,7 +317,7 @@ def write_sealed(path: Path, key: bytes, header: bytes, content: bytes) -> None:
             unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise UnwritableError(
-            f"cannot keep a checkpoint in {path.parent}: {error.strerror}; make room, and start again: the run goes on"
+            f"cannot keep {what} in {path.parent}: {error.strerror}; make room, and {then}"
         ) from None
 
 

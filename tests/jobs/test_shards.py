@@ -9,6 +9,7 @@ import itertools
 import os
 import re
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -30,6 +31,7 @@ from secagg.errors import (
     SecaggError,
     UsageError,
 )
+from secagg.jobs import checkpoints
 from secagg.jobs.inputs import InputTables
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import parse_job
@@ -218,6 +220,39 @@ def test_nothing_is_opened_before_all_shards_are_computed_and_a_worker_that_is_a
         assert "shard 3 were lost 2 times" in str(error)
         assert "by west" in str(error)
     assert {task["step"] for of_bank in workers.values() for task in of_bank.tasks} == {"compute"}
+
+
+@pytest.mark.slow
+def test_a_worker_whose_disk_is_full_is_its_own_partys_and_that_party_is_told_why(
+    identities, ports, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(attempts, "MOST_ATTEMPTS", 2)
+    write_sealed = checkpoints.write_sealed
+
+    def full(path: Path, *arguments: Any, **words: Any) -> None:
+        if path.parts[-3] == "south" and path.name.startswith("1-"):
+            path = path.parent / "missing" / path.name
+        write_sealed(path, *arguments, **words)
+
+    monkeypatch.setattr(worker, "write_sealed", full)
+    news: dict[str, list[str]] = {}
+
+    class Kept(Watch):
+        def __init__(self) -> None:
+            super().__init__()
+            news[threading.current_thread().name] = self.news
+
+    monkeypatch.setitem(globals(), "Watch", Kept)
+    found = run(identities, ports, tmp_path, {name: ThreadWorkers() for name in BANKS})
+    for error in found.values():
+        assert isinstance(error, PeerMissingError)
+        assert "those of the last attempt by south" in str(error)
+        assert "missing" not in str(error)  # the folder is nobody else's business
+    (told,) = [own for own in news.values() if any("make room" in text for text in own)]
+    assert (
+        sum(text.startswith("south's worker of shard 1 ended: cannot keep a shard in ") for text in told) == 2
+    )
+    assert told[-1].endswith("make room, and it may be done again")
 
 
 @pytest.mark.slow

@@ -37,6 +37,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives import serialization
 
 from secagg.errors import PeerMissingError, RemoteProtocolError, UsageError
+from secagg.jobs.checkpoints import UnwritableError
 from secagg.jobs.job import Address
 from secagg.jobs.plain import decode, encode
 from secagg.jobs.shards import worker
@@ -63,7 +64,9 @@ MOST_ATTEMPTS: Final = 5
 _LABEL: Final = "secagg.jobs.shards"
 _PEM_BYTES: Final = 4096
 _VALID_DAYS: Final = 30  # longer than any step may take
-_WELL, _BY_ANOTHER, _LOST = range(3)  # how a worker ended
+_WELL, _BY_ANOTHER, _LOST = range(
+    3
+)  # how a worker ended; lost is also one that its own machine kept from its work
 
 
 class WorkerCertificates(Message, frozen=True):
@@ -248,6 +251,10 @@ class Attempts:
         for answer, shard in zip(found, turn.values(), strict=True):
             if answer is not None and "error" in answer and not answer["lost"]:
                 raise raised(answer, f"{party.me}'s worker of shard {shard}")
+        for answer, shard in zip(found, turn.values(), strict=True):
+            if fault := _own_fault(answer):
+                # To this party's people alone: it names folders.
+                self._watch.news.append(f"{party.me}'s worker of shard {shard} ended: {fault}")
         word = WorkersEnded(self._turn, [_how(answer) for answer in found])
         party.broadcast(word)
         words = {party.me: word} | await party.gather(WorkersEnded, party.others)
@@ -339,7 +346,7 @@ class Attempts:
         whose = " and ".join(losers) or "nobody, by their own word"
         return PeerMissingError(
             f"the workers of shard {shard} were lost {MOST_ATTEMPTS} times in the step {step}; those of the last attempt by "
-            f"{whose}; see that workers have enough memory and reach each other, and start the run anew",
+            f"{whose}; see that workers have enough memory and disk and reach each other, and start the run anew",
             peer=losers[0] if losers else "",
         )
 
@@ -369,11 +376,18 @@ def _check_certificates(name: PartyId, certificates: Sequence[bytes]) -> None:
 
 
 def _how(answer: Plain | None) -> int:
-    if answer is None:
+    if answer is None or _own_fault(answer):
         return _LOST
     if "error" in answer:
         return _BY_ANOTHER
     return _WELL if "result" in answer else _LOST
+
+
+def _own_fault(answer: Plain | None) -> str:
+    """Return what kept a worker from its work at its own machine; "" for nothing, and for what others did."""
+    if answer is None or answer.get("error") != UnwritableError.__name__:
+        return ""
+    return str(answer["text"])
 
 
 @contextlib.contextmanager

@@ -71,7 +71,9 @@ def _done(told: Plain) -> Plain:
             if shard is None:
                 return {}
             content = encode({"rows": list(shard.rows), "counted": list(shard.counted)})
-            write_sealed(kept_path, told["kept_key"], header, content)
+            write_sealed(
+                kept_path, told["kept_key"], header, content, what="a shard", then="it may be done again"
+            )
             return {"counted": list(shard.counted)}
         shard = None
         if party.me in layout.query.computing_parties:
