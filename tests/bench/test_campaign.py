@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -273,3 +274,14 @@ def test_what_ended_a_party_s_process_reaches_the_caller(capfd, monkeypatch):
         Processes()({"left": waits, "right": waits})
     with pytest.raises(UsageError, match="at most 64 parties as processes"):
         Processes()({f"p{i}": waits for i in range(65)})
+
+
+def test_the_page_of_costs_says_what_each_column_of_the_table_files_is():
+    page = (Path(__file__).parents[2] / "docs" / "costs.md").read_text("utf-8")
+    table = page.split("| column | in rows | what it is |")[1].split("\n\n")[0]
+    named = [
+        name
+        for line in table.splitlines()
+        for name in re.findall(r"`(\w+)`", line.split("|")[1:2][0] if "|" in line else "")
+    ]
+    assert sorted([*named, "part"]) == sorted(COLUMNS)

@@ -64,9 +64,8 @@ MOST_ATTEMPTS: Final = 5
 _LABEL: Final = "secagg.jobs.shards"
 _PEM_BYTES: Final = 4096
 _VALID_DAYS: Final = 30  # longer than any step may take
-_WELL, _BY_ANOTHER, _LOST = range(
-    3
-)  # how a worker ended; lost is also one that its own machine kept from its work
+# How a worker ended. Lost is also one that its own machine kept from its work.
+_WELL, _BY_ANOTHER, _LOST = range(3)
 
 
 class WorkerCertificates(Message, frozen=True):
