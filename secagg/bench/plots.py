@@ -117,7 +117,7 @@ def _look(i: int) -> dict[str, Any]:
 def _time_size(axes: Axes, table: Table) -> bool:
     of = ("name", "parties", "engine", "driver", "kind", "frac_bits")
     found = _series(table.part("run").rows, "size", of=of)
-    for i, ((name, parties, engine, driver, kind, _), rows) in enumerate(found.items()):
+    for i, ((name, parties, engine, driver, kind, bits), rows) in enumerate(found.items()):
         who = (
             f"{engine} parties"
             if kind == "operation"
@@ -125,7 +125,7 @@ def _time_size(axes: Axes, table: Table) -> bool:
             if kind == "protocol"
             else "rows a party"
         )
-        label = f"{name}, {who}" + (", TLS" if driver == "tcp" else "")
+        label = f"{name}, {who}" + _bits(bits) + _over(driver)
         size = [row["size"] for row in rows]
         axes.plot(size, [row["seconds_median"] for row in rows], label=label, **_look(i))
         low, high = ([row[f"seconds_{end}"] for row in rows] for end in ("q1", "q3"))
@@ -144,10 +144,12 @@ def _bytes_parties(axes: Axes, table: Table) -> bool:
     ]
     found = _series(rows, "parties", of=("name", "size", "frac_bits"))
     results = {result["key"]: result for result in table.results}
-    for i, ((name, size, _), own) in enumerate(found.items()):
+    for i, ((name, size, bits), own) in enumerate(found.items()):
         counts = [row["parties"] for row in own]
         sent = [_sent(results[row["key"]]) for row in own]
-        axes.plot(counts, [client for client, _ in sent], label=f"{name}, {size:,} numbers", **_look(i))
+        axes.plot(
+            counts, [client for client, _ in sent], label=f"{name}, {size:,} numbers{_bits(bits)}", **_look(i)
+        )
         axes.plot(counts, [server for _, server in sent], **_look(i), linestyle="--", markerfacecolor="white")
     axes.set(xscale="log", yscale="log", xlabel="clients", ylabel="arrays sent")
     _plain_ticks(axes.xaxis, [row["parties"] for rows in found.values() for row in rows])
@@ -155,6 +157,14 @@ def _bytes_parties(axes: Axes, table: Table) -> bool:
     axes.set_title("Bytes against parties: a client (solid), the busiest server (dashed)")
     _legend(axes)
     return bool(found)
+
+
+def _bits(frac_bits: int) -> str:
+    return f", {frac_bits} bits" if frac_bits else ""
+
+
+def _over(driver: str) -> str:
+    return ", TLS" if driver == "tcp" else ""
 
 
 def _sent(result: Mapping[str, Any]) -> tuple[int, int]:
@@ -173,9 +183,9 @@ def _time_latency(axes: Axes, table: Table) -> bool:
     bandwidths = [row["bandwidth"] for row in rows]
     widest = max(bandwidths, key=bandwidths.count, default=0.0)  # the one that most rows have
     rows = [row for row in rows if row["bandwidth"] == widest]
-    found = _series(rows, "latency", of=("name", "parties", "size", "engine"))
-    for i, ((name, _, size, _), own) in enumerate(found.items()):
-        label = f"{name}, size {size:,}" if size else name
+    found = _series(rows, "latency", of=("name", "parties", "size", "engine", "driver", "frac_bits"))
+    for i, ((name, _, size, _, _, bits), own) in enumerate(found.items()):
+        label = (f"{name}, size {size:,}" if size else name) + _bits(bits)
         axes.plot(
             [row["latency"] for row in own],
             [row["seconds_median"] for row in own],
@@ -191,14 +201,14 @@ def _time_latency(axes: Axes, table: Table) -> bool:
 
 
 def _error_bits(axes: Axes, table: Table) -> bool:
-    found = _series(table.part("run").rows, "frac_bits", of=("name", "parties", "size"))
-    for i, ((name, parties, _), own) in enumerate(found.items()):
+    found = _series(table.part("run").rows, "frac_bits", of=("name", "parties", "size", "driver"))
+    for i, ((name, parties, size, driver), own) in enumerate(found.items()):
         bits = [row["frac_bits"] for row in own]
+        several = len({key[2] for key in found}) > 1
+        label = f"{name}, {parties} clients" + f", {size:,} numbers" * several + _over(driver)
         # Equal errors lie over each other, so each line is thinner than the one before.
         thinner: dict[str, Any] = {"linewidth": max(1.0, 4.0 - 1.5 * i), "markersize": max(4, 10 - 3 * i)}
-        axes.plot(
-            bits, [row["max_error"] for row in own], label=f"{name}, {parties} clients", **_look(i), **thinner
-        )
+        axes.plot(bits, [row["max_error"] for row in own], label=label, **_look(i), **thinner)
         axes.plot(bits, [row["error_bound"] for row in own], color=_COLOURS[i], linestyle=":")
     axes.set(yscale="log", xlabel="fractional bits", ylabel="largest error of a sum of numbers within 1")
     _plain_ticks(axes.xaxis, [row["frac_bits"] for rows in found.values() for row in rows])

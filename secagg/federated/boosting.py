@@ -39,7 +39,7 @@ class BoostingSettings:
       rounds: trees (`num_boost_round`).
       depth: of a tree (`max_depth`).
       learning_rate: (`eta`).
-      l2: (`lambda`).
+      l2: above 0 (`lambda`, which may be 0 in XGBoost).
       min_gain: (`gamma`).
       min_hessian: of each child (`min_child_weight`).
       min_rows: of each child.
@@ -74,8 +74,8 @@ class Tree:
     """A tree by nodes in breadth-first order: children of i are 2 i + 1 and 2 i + 2.
 
     Attributes:
-      feature: -1 at leaves.
-      bin: rows whose bin is not above it go left.
+      feature: of each node, shape (2^(depth + 1) - 1,); -1 at leaves.
+      bin: of each node: rows whose bin is not above it go left.
       weight: of leaves; 0 elsewhere.
     """
 
@@ -84,7 +84,7 @@ class Tree:
     weight: NDArray[np.float64]
 
     def leaves(self, binned: NDArray[Any]) -> NDArray[np.float64]:
-        """Return the weight of each row's leaf."""
+        """Return the weight of each row's leaf, shape (n,), for bins of shape (n, features), int64."""
         node = np.zeros(len(binned), np.int64)
         for _ in range(int(np.log2(len(self.feature) + 1)) - 1):
             feature = self.feature[node]
@@ -109,7 +109,7 @@ class BoostedTrees:
     settings: BoostingSettings
 
     def scores(self, x: Any) -> NDArray[np.float64]:
-        """Return sums of weights of rows: predictions, or log odds."""
+        """Return sums of weights of rows, shape (n,), for values of shape (n, features): predictions, or log odds."""
         binned = to_bins(x, self.cuts)
         return self.settings.base + sum((t.leaves(binned) for t in self.trees), np.zeros(len(binned)))
 

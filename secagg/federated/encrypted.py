@@ -94,7 +94,7 @@ class Total(Message, frozen=True):
 
 
 class Decrypted(Message, frozen=True):
-    """Decrypt, key holder -> server: the sum, modulo the coder's ring."""
+    """Decrypt, key holder -> server: the sum, shape (length,), in the dtype of the coder's ring and modulo it."""
 
     total: NDArray[np.unsignedinteger[Any]]
 

@@ -103,6 +103,9 @@ def shortest(count: int, others: int, *, max_weight: int, nodes: int, ring_bits:
 
     Only widths that hide as well as 64 bits do are taken.
 
+    Args:
+      others: elements beside the limbs.
+
     Raises:
       PlanError: as `Limbs`.
     """
