@@ -46,7 +46,9 @@ def new(
     out: Annotated[Path, typer.Option(help="Where to write NAME.approver.")] = Path(),
     password_file: PasswordOption = None,
 ) -> None:
-    """Make the person's key for approvals, in a file that a password opens.
+    """Make a person's key for approvals.
+
+    A password opens its file.
 
     The person keeps it, on a machine of their own. Nothing is overwritten.
     """
@@ -63,7 +65,10 @@ def add(
     key: Annotated[str, typer.Argument(metavar="PUBLIC_KEY", help="The public key, or the key's file.")],
     home: HomeOption = None,
 ) -> None:
-    """Let a person approve for this organisation, and write the member file that tells the others."""
+    """Let a person approve for this organisation.
+
+    Writes the member file that tells the others.
+    """
     own = Home.open(home)
     public_key = _public_key(name, key)
     known = Policy.load(own)
@@ -77,7 +82,10 @@ def add(
 
 @app.command("remove")
 def remove(name: Annotated[str, typer.Argument(help="The person's name.")], home: HomeOption = None) -> None:
-    """Let a person approve no more; what the person approved counts no more either."""
+    """Let a person approve no more.
+
+    What the person approved counts no more either.
+    """
     own = Home.open(home)
     _take(own, Policy.load(own).without_approver(name))
 
@@ -95,7 +103,10 @@ def needed(
     ] = None,
     home: HomeOption = None,
 ) -> None:
-    """Say how many persons approve, and write the member file that tells the others."""
+    """Say how many persons approve.
+
+    Writes the member file that tells the others.
+    """
     own = Home.open(home)
     policy = Policy.load(own)
     before = policy.needed

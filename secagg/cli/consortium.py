@@ -55,7 +55,9 @@ def new(
     authority: AuthorityOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Make this organisation's folder, its key, and the consortium NAME with itself as a member.
+    """Make this organisation's folder, and a consortium.
+
+    The folder has its key, and the consortium NAME with itself as a member.
 
     Each organisation does so, sends its member file to the others, and adds theirs.
     """
@@ -85,7 +87,10 @@ def add(
     ] = None,
     home: HomeOption = None,
 ) -> None:
-    """Add a member, or take over what it changed of itself, by its member FILE."""
+    """Add a member, or take over what it changed.
+
+    FILE is its member file.
+    """
     own = Home.open(home)
     console = stdout()
     for line in changes.add(own, read_member_file(file), told_fingerprint=fingerprint_):
@@ -95,7 +100,10 @@ def add(
 
 @app.command("show")
 def show(home: HomeOption = None) -> None:
-    """Print members, and version and digest, which all members compare by phone."""
+    """Print members, version and digest.
+
+    All members compare the digest by phone.
+    """
     consortium = Consortium.load(Home.open(home))
     console = stdout()
     now = datetime.datetime.now(datetime.UTC)
@@ -149,7 +157,10 @@ def change(
     run: Annotated[int | None, typer.Option(help="How many persons approve a run within one.")] = None,
     home: HomeOption = None,
 ) -> None:
-    """Change what the others know of this organisation, and write the member file that tells them."""
+    """Change what the others know of this organisation.
+
+    Writes the member file that tells them.
+    """
     own = Home.open(home)
     consortium = Consortium.load(own)
     before = consortium.members[consortium.me].needed
@@ -178,7 +189,10 @@ def rotate(
     ] = False,
     home: HomeOption = None,
 ) -> None:
-    """Replace this organisation's key and certificate, and write the member file that tells the others."""
+    """Replace this organisation's key and certificate.
+
+    Writes the member file that tells the others.
+    """
     own = Home.open(home)
     path = changes.rotate(own, new=_given(key, certificate), authority=authority, lost=lost)
     consortium = Consortium.load(own)
@@ -192,7 +206,10 @@ def remove(
     name: Annotated[str, typer.Argument(help="The member.")],
     home: HomeOption = None,
 ) -> None:
-    """Remove a member and revoke its certificate; each other member does the same."""
+    """Remove a member and revoke its certificate.
+
+    Each other member does the same.
+    """
     own = Home.open(home)
     changes.remove(own, name)
     say(stdout(), f"{name} is removed, and its certificate is refused from now on")

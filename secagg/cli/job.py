@@ -46,7 +46,10 @@ def new(
     ] = None,
     home: HomeOption = None,
 ) -> None:
-    """Write a job file with comments for PATTERN or a query, with the consortium's members as parties."""
+    """Write a job file with comments.
+
+    It is for PATTERN or a query, with the consortium's members as parties.
+    """
     if (pattern is None) == (sql is None):
         raise UsageError("expected a PATTERN, or --sql FILE")
     own = Home.find(home)
@@ -73,7 +76,10 @@ def check(
     network: checking.NetworkOption = None,
     home: HomeOption = None,
 ) -> None:
-    """Say what a job does: what each party learns, what may be inferred, what it costs, who approves."""
+    """Say before approval what a job does.
+
+    What each party learns, what may be inferred, what it costs, and who approves.
+    """
     job, problem = checking.loaded(job_file, home)
     console = stdout()
     checking.print_explanation(console, job, rows, network)
@@ -129,7 +135,10 @@ def approve(
 
 @app.command("show")
 def show(job_file: JobArgument, home: HomeOption = None) -> None:
-    """Print how a job stands here: its approvals, what is missing, and how often it ran."""
+    """Print how a job stands here.
+
+    Its approvals, what is missing, and how often it ran.
+    """
     own = Home.open(home)
     job = load_job(job_file, known=Consortium.load(own).directory())
     console = stdout()
