@@ -32,7 +32,8 @@ from secagg.federated.identities import SERVER
 from secagg.federated.layout import Baseline, Entry, Layout, Means
 from secagg.federated.relayed import Own
 from secagg.mpc.numbers import RING64
-from secagg.party import PartyId, Program
+from secagg.party import PartyId, Program, array_bytes
+from secagg.prg import KEY_BYTES
 from secagg.protocols.bounded_sum import BoundedSum, Bounds, Roles, Terms, aggregate, contribute, receive
 from secagg.protocols.roles import SumResult
 from secagg.ring import RingArray
@@ -193,6 +194,13 @@ class BoundedTerms:
     def node_of(self, party: PartyId) -> PartyId:
         """Return where a party runs."""
         return party.removesuffix(_ROLE)
+
+    def upload_bytes(self, receiver: PartyId) -> int:
+        """Return how many bytes of arrays a node that does not compute sends a party."""
+        seeded, completed, _ = self.terms.roles.aggregators
+        if receiver == seeded:
+            return 2 * KEY_BYTES
+        return array_bytes((self.bounds.columns,), self.bounds.ring.dtype) if receiver == completed else 0
 
     def program(self, party: PartyId, given: RingArray | None, own: Own | None) -> Program[Any]:  # noqa: ARG002
         """Return what a party runs."""

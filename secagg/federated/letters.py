@@ -31,6 +31,8 @@ from secagg.wire import Message
 KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 _LABEL: Final = "secagg.federated/letters"
+# Any key: what it agrees on is thrown away.
+_PROBE: Final = X25519PrivateKey.from_private_bytes(bytes(range(KEY_BYTES)))
 
 
 class SumPublicKey(Message, frozen=True):
@@ -71,7 +73,7 @@ def check_key(given: SumPublicKey, context: bytes, name: PartyId, identity: byte
 
     Raises:
       AuthenticationError: the node did not sign it for this sum.
-      RemoteProtocolError: it is no key.
+      RemoteProtocolError: it is no key, one of small order, or not written in its only reduced form.
     """
     if len(given.key) != KEY_BYTES:
         raise RemoteProtocolError(
@@ -79,6 +81,7 @@ def check_key(given: SumPublicKey, context: bytes, name: PartyId, identity: byte
         )
     known = Ed25519PublicKey.from_public_bytes(identity)
     verify(known, given.signature, f"{_LABEL}/key", [context, name.encode(), given.key], peer=name)
+    agree(_PROBE, given.key, owner=name)  # whoever seals for its owner would be refused the same
     return given.key
 
 
@@ -91,10 +94,12 @@ class Sealer:
       keys: other nodes' public keys of the sum, checked, and this node's own.
     """
 
-    __slots__ = ("_context", "_keys", "_secret")
+    __slots__ = ("_ciphers", "_context", "_keys", "_mine", "_secret")
 
     def __init__(self, secret: bytes, context: bytes, keys: Mapping[PartyId, bytes]) -> None:
         self._secret, self._context, self._keys = X25519PrivateKey.from_private_bytes(secret), context, keys
+        self._mine = public_bytes(self._secret)
+        self._ciphers: dict[tuple[PartyId, PartyId, PartyId, bool], tuple[AESGCM, bytes]] = {}
 
     def __repr__(self) -> str:
         return "<Sealer of one sum>"
@@ -109,7 +114,7 @@ class Sealer:
         Raises:
           RemoteProtocolError: there is no key of that node.
         """
-        cipher, data = self._cipher(sender, receiver, at, mine=public_bytes(self._secret), sends=True)
+        cipher, data = self._cipher(sender, receiver, at, sends=True)
         nonce = secrets.token_bytes(_NONCE_BYTES)
         return nonce + cipher.encrypt(nonce, frame, data)
 
@@ -123,7 +128,7 @@ class Sealer:
         Raises:
           AuthenticationError: it is no letter of that sender's to that receiver in this sum.
         """
-        cipher, data = self._cipher(sender, receiver, at, mine=public_bytes(self._secret), sends=False)
+        cipher, data = self._cipher(sender, receiver, at, sends=False)
         try:
             return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], data)
         except (InvalidTag, ValueError):
@@ -134,18 +139,24 @@ class Sealer:
             ) from None
 
     def _cipher(
-        self, sender: PartyId, receiver: PartyId, other: PartyId, *, mine: bytes, sends: bool
+        self, sender: PartyId, receiver: PartyId, other: PartyId, *, sends: bool
     ) -> tuple[AESGCM, bytes]:
+        """Return the cipher of one direction of a pair, and the associated data; worked out once."""
+        direction = (sender, receiver, other, sends)
+        if (known := self._ciphers.get(direction)) is not None:
+            return known
         if other not in self._keys:
             raise RemoteProtocolError(
                 f"expected a key of {other} for this sum from the server, got none", peer=other
             )
         theirs = self._keys[other]
-        pair = [mine, theirs] if sends else [theirs, mine]
+        pair = [self._mine, theirs] if sends else [theirs, self._mine]
         names = [name.encode() for name in (sender, receiver)]
         data = b"".join([self._context, *(len(n).to_bytes(4, "big") + n for n in names), *pair])
         agreed = agree(self._secret, theirs, owner=other)
-        return AESGCM(derive_key(agreed, label=f"{_LABEL}/seal", context=data)), data
+        made = AESGCM(derive_key(agreed, label=f"{_LABEL}/seal", context=data)), data
+        self._ciphers[direction] = made
+        return made
 
 
 def pack(letters: Sequence[Letter]) -> Mail:

@@ -11,6 +11,10 @@ sees to it that no step is answered twice.
 Some nodes are *needed*: without one of them nothing is opened. The loss of others is borne until their input has come. Where
 no letter is left and programs still wait, the server says so, and whoever waits for others alone goes on without them.
 
+A node that is not needed writes to the server and to needed nodes alone: to each party what it puts in, and why it failed.
+The server refuses a node that sends more, and goes on without it. An exchange that carries nothing of a needed node or of
+the server is a *stall*. A few in a row end the sum.
+
 Threat model and what is learnt are those of the program: `bounded` and `shared_key`. The server carries sealed letters. It
 can withhold them, which ends the sum or leaves a node out.
 """
@@ -35,11 +39,15 @@ from secagg.network.stepwise import Stepwise
 from secagg.party import PartyId, Program
 from secagg.protocols.roles import SumResult
 from secagg.ring import RingArray
-from secagg.wire import Message
+from secagg.wire import SMALL_BYTES, Message
 
 RELAY: Final = "relay"
 _MOST_STALLS: Final = 2
 _MOST_STEPS: Final = 1 << 12
+_MOST_LETTERS: Final = 2  # of a node that is not needed to one party: what it puts in, and why it failed
+# In one delivery, so that it is a message of the wire whatever nodes send; what is over goes with the next.
+_LETTERS_AT_ONCE: Final = 1 << 14
+_BYTES_AT_ONCE: Final = 1 << 30
 
 
 class Delivery(Message, frozen=True):
@@ -106,6 +114,9 @@ class RelayedSum(Protocol):
 
     def node_of(self, party: PartyId) -> PartyId:
         """Return where a party runs."""
+
+    def upload_bytes(self, receiver: PartyId) -> int:
+        """Return how many bytes of arrays a node that is not needed sends a party in the sum at most."""
 
     def program(self, party: PartyId, given: RingArray | None, own: Own | None) -> Program[Any]:
         """Return what a party runs.
@@ -276,6 +287,7 @@ class Carrier:
         self._asked: set[PartyId] = set()
         self._going: set[PartyId] = set()  # nodes whose programs have not ended
         self._failures: dict[PartyId, str] = {}
+        self._sent: dict[tuple[PartyId, PartyId], tuple[int, int]] = {}  # by nodes not needed: letters, bytes
         self._steps = self._stalls = 0
 
     def take_key(self, node: PartyId, message: SumPublicKey) -> None:
@@ -298,30 +310,35 @@ class Carrier:
             return {node: Delivery(self._keys, post.pack([]), False) for node in self._keys}
         inbox, self._inbox = self._inbox, []
         self._post(self._run.step(inbox))
-        late = False
-        if not self._run.done and not self._waiting_letters():
-            self._stalls, late = self._stalls + 1, True
-            if set(self._terms.nodes).issuperset(self._run.waiting_for):  # uploads that do not come any more
-                self._post(self._run.expire())
+        waiting, late = self._waiting_letters(), False
+        if not self._run.done:
+            self._stalls = 0 if self._goes_on(waiting) else self._stalls + 1
+            late = not waiting
+        if late and set(self._terms.nodes).issuperset(
+            self._run.waiting_for
+        ):  # uploads that do not come any more
+            self._post(self._run.expire())
         if self._run.done:
             self._run.result()
             return {}
         if self._stalls > _MOST_STALLS or self._steps > _MOST_STEPS:
             raise TooFewPartiesError(
-                "the nodes that compute the sum do not go on"
-                + "".join(f"; {node}: {why!r:.300}" for node, why in self._failures.items())
-                + "; nothing was opened"
+                f"the nodes that compute the sum do not go on{self._why()}; nothing was opened"
             )
-        letters = self._waiting_letters()
-        self._letters = {}
-        self._asked = self._going & (set(self._terms.needed) if late else set()) | letters.keys()
-        return {node: Delivery({}, post.pack(letters.get(node, [])), late) for node in self._asked}
+        now = {node: _first(letters) for node, letters in self._waiting_letters().items()}
+        self._letters = {
+            node: rest
+            for node, letters in self._letters.items()
+            if (rest := letters[len(now.get(node, letters)) :])
+        }
+        self._asked = self._going & (set(self._terms.needed) if late else set()) | now.keys()
+        return {node: Delivery({}, post.pack(now.get(node, [])), late) for node in self._asked}
 
     def take_answer(self, node: PartyId, message: Answer) -> None:
         """Take what a node's programs answer.
 
         Raises:
-          RemoteProtocolError: letters in others' names, or to nobody.
+          RemoteProtocolError: letters in others' names, or to nobody; of a node that is not needed, more than the sum takes.
         """
         terms, letters = self._terms, post.unpack(message.mail, peer=node)
         here = terms.parties_at(node)
@@ -331,6 +348,8 @@ class Carrier:
                     f"expected letters of {node}'s own to parties of the sum, got one of {sender!r:.80} to {receiver!r:.80}",
                     peer=node,
                 )
+        if node not in terms.needed:
+            self._check_borne(node, letters)
         for letter in letters:
             sender, receiver, body = letter
             if (at := terms.node_of(receiver)) == SERVER:
@@ -357,6 +376,41 @@ class Carrier:
                 f"{', '.join(gone)}, without whom the sum cannot be computed, left it; nothing was opened"
             )
 
+    def _check_borne(self, node: PartyId, letters: Sequence[Letter]) -> None:
+        """Refuse letters of a node that is not needed which are no part of what it puts in."""
+        for sender, receiver, body in letters:
+            if (at := self._terms.node_of(receiver)) != SERVER and at not in self._terms.needed:
+                raise RemoteProtocolError(
+                    f"expected letters of {node}'s to nodes that compute the sum, got one to {receiver!r:.80}",
+                    peer=node,
+                )
+            count, size = self._sent.get((sender, receiver), (0, 0))
+            self._sent[sender, receiver] = count, size = count + 1, size + len(body)
+            most = self._terms.upload_bytes(receiver) + SMALL_BYTES
+            if count > _MOST_LETTERS or size > most:
+                raise RemoteProtocolError(
+                    f"expected at most {_MOST_LETTERS} letters of {most} bytes together from {node} to {receiver!r:.80} in "
+                    f"a sum, got {'more' if count > _MOST_LETTERS else f'{size} bytes'}",
+                    peer=node,
+                )
+
+    def _goes_on(self, waiting: Mapping[PartyId, Sequence[Letter]]) -> bool:
+        """Return whether a letter of a needed node or of the server is on its way."""
+        going = {*self._terms.needed, SERVER}
+        return any(
+            self._terms.node_of(sender) in going for queue in waiting.values() for sender, _, _ in queue
+        )
+
+    def _why(self) -> str:
+        """Return who is to blame that a sum does not go on, as far as the server knows."""
+        awaited = {self._terms.node_of(party) for party in self._run.waiting_for}
+        ended, waiting = sorted(awaited - self._going), sorted(self._going & set(self._terms.needed))
+        return (
+            "".join(f"; {node}: {why!r:.300}" for node, why in self._failures.items())
+            + (f"; {', '.join(ended)} ended and did not send what the server waits for" if ended else "")
+            + (f"; {', '.join(waiting)} wait for letters or hold theirs back" if waiting else "")
+        )
+
     def _post(self, frames: Sequence[tuple[PartyId, bytes]]) -> None:
         for receiver, frame in frames:
             letter = Letter((SERVER, receiver, frame))
@@ -365,3 +419,13 @@ class Carrier:
     def _waiting_letters(self) -> dict[PartyId, list[Letter]]:
         """Return letters to nodes that still read some."""
         return {node: letters for node, letters in self._letters.items() if node in self._going}
+
+
+def _first(letters: Sequence[Letter]) -> list[Letter]:
+    """Return the letters that go with one delivery, at least one."""
+    size = 0
+    for count, (_, _, body) in enumerate(letters[:_LETTERS_AT_ONCE]):
+        size += len(body)
+        if count and size > _BYTES_AT_ONCE:
+            return list(letters[:count])
+    return list(letters[:_LETTERS_AT_ONCE])

@@ -42,6 +42,7 @@ from secagg.protocols.threat_model import largest_part
 if TYPE_CHECKING:
     from secagg import dp
 
+LEFT_OUT: Final = "its update is not in the sum: it did not come, or was not what it should be"
 OUT_OF_BOUNDS: Final = "its update is out of the bounds that Protection.bounded sets, and is in no sum"
 _WITNESSES: Final = 16  # whose word a node is given for its own budget
 _log: Final = logging.getLogger("secagg.federated")

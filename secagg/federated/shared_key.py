@@ -144,6 +144,12 @@ class SharedKeyTerms:
         """Return where a party runs."""
         return party
 
+    def upload_bytes(self, receiver: PartyId) -> int:
+        """Return how many bytes of arrays a node that holds no part of the key sends a party."""
+        p = self.release_plan.parameters
+        ciphertext = 2 * p.blocks(self.length) * p.degree * p.coefficient_bytes
+        return ciphertext if receiver == SERVER else 0
+
     def program(self, party: PartyId, given: RingArray | None, own: Own | None) -> Program[Any]:
         """Return what a party runs."""
         keys = {

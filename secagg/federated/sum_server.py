@@ -25,7 +25,15 @@ from secagg.federated.identities import load_peers
 from secagg.federated.messages import STALE, Task
 from secagg.federated.registration import Registration, limits_for, read_ready
 from secagg.federated.replies import Arrays, Result, baseline_of, result_of, shapes_of
-from secagg.federated.round import OUT_OF_BOUNDS, Exchange, ServerRound, SumReport, SumRequest, admit
+from secagg.federated.round import (
+    LEFT_OUT,
+    OUT_OF_BOUNDS,
+    Exchange,
+    ServerRound,
+    SumReport,
+    SumRequest,
+    admit,
+)
 from secagg.federated.terms import EVALUATE, Protection
 from secagg.federated.weighted import Encoding
 from secagg.party import PartyId
@@ -194,6 +202,9 @@ class SumServer:
             self.miss(client, OUT_OF_BOUNDS)
         for client in summed.suspects:
             self.miss(client, "shares of others' secrets that it sent, or was dealt, were wrong")
+        for client in summed.dropped:
+            if client not in self._missed:
+                self.miss(client, LEFT_OUT)
         self._report(
             job,
             round_number,

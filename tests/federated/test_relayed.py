@@ -11,11 +11,28 @@ import pytest
 
 from played_rounds import NAMES, SENT, Played
 from secagg import wire
-from secagg.errors import AuthenticationError, RemoteProtocolError, SecaggError, UsageError
-from secagg.federated import Bounded, Encoding, Encryption, Privacy, Protection, SharedKey, bounded
-from secagg.federated.letters import Mail, Sealer, check_key, pack, signed_key, unpack
-from secagg.federated.relayed import Answer, Delivery
-from secagg.protocols.bounded_sum import upload
+from secagg.errors import (
+    AuthenticationError,
+    RemoteProtocolError,
+    SecaggError,
+    TooFewPartiesError,
+    UsageError,
+)
+from secagg.federated import Bounded, Encoding, Encryption, Privacy, Protection, SharedKey, bounded, relayed
+from secagg.federated.bounded import BoundedTerms
+from secagg.federated.letters import (
+    Letter,
+    Mail,
+    Sealer,
+    SumPublicKey,
+    check_key,
+    pack,
+    signed_key,
+    unpack,
+)
+from secagg.federated.relayed import Answer, Carrier, Delivery
+from secagg.protocols.bounded_sum import Bounds, upload
+from secagg.signing import sign
 
 BOUNDED = Protection(0.2, 0.2, bounded=Bounded(("a", "b", "c", "d"), norm=200.0))
 SHARED = Protection(0.2, 0.2, shared_key=SharedKey(("a", "b", "c")))
@@ -248,6 +265,115 @@ def test_a_letter_opens_for_its_receiver_from_its_sender_in_its_sum() -> None:
         with pytest.raises(AuthenticationError, match="signature"):
             check_key(signed_key(secrets["a"], context, "a", identity), where, name, public)
     assert "a" * 32 not in repr(a)
+
+
+def test_a_key_that_agrees_on_nothing_or_is_spelt_otherwise_is_refused_and_its_owner_named() -> None:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    context, identity = bytes(32), Ed25519PrivateKey.generate()
+    public = identity.public_key().public_bytes_raw()
+    for key, why in [(bytes(32), "of e, got a point of small order"), (b"\xff" * 32, "of e below")]:
+        signature = sign(identity, "secagg.federated/letters/key", [context, b"e", key])
+        with pytest.raises(RemoteProtocolError, match=why) as caught:
+            check_key(SumPublicKey(key, signature), context, "e", public)
+        assert caught.value.peer == "e"
+
+
+def carried() -> Carrier:
+    """Return the server's side of a bounded sum of a to e, of whom a, b and c compute; its keys are there."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    identities = {name: Ed25519PrivateKey.generate() for name in NAMES}
+    public = {name: identity.public_key().public_bytes_raw() for name, identity in identities.items()}
+    bounds = Bounds(8, 100, 1000)
+    terms = BoundedTerms(Bounded(("a", "b", "c"), 1.0), NAMES, bounds, 3, bytes(32))
+    carrier = Carrier(terms, public)
+    for name, identity in identities.items():
+        carrier.take_key(name, signed_key(name.encode() * 32, bytes(32), name, identity))
+    assert carrier.deliveries().keys() == set(NAMES)
+    return carrier
+
+
+def answer_of(*letters: tuple[str, str, int], done: bool = True) -> Answer:
+    return Answer(pack([Letter((sender, to, bytes(size))) for sender, to, size in letters]), done, "")
+
+
+@pytest.mark.parametrize(
+    ("letters", "why"),
+    [
+        ([("e", "a:adding", 0)] * 3, "at most 2 letters .* from e to 'a:adding' .* got more"),
+        ([("e", "b:adding", 1 << 17)], "at most .* 65600 bytes .* from e to 'b:adding' .* got 131072 bytes"),
+        ([("e", "b:adding", 60_000)] * 2, "got 120000 bytes"),
+        ([("e", "server", 1 << 17)], "65536 bytes .* from e to 'server'"),
+        ([("e", "d", 1)], "letters of e's to nodes that compute the sum, got one to 'd'"),
+    ],
+)
+def test_a_node_that_sends_what_the_sum_does_not_take_is_named_and_nothing_of_it_is_carried(
+    letters: list[tuple[str, str, int]], why: str
+) -> None:
+    carrier = carried()
+    for name in "abcd":
+        carrier.take_answer(
+            name, answer_of((name, "a:adding", 200), (name, "b:adding", 200), done=name == "d")
+        )
+    with pytest.raises(RemoteProtocolError, match=why) as caught:
+        carrier.take_answer("e", answer_of(*letters, done=False))
+    assert caught.value.peer == "e"
+    carried_on = {name: set(delivery.mail.senders) for name, delivery in carrier.deliveries().items()}
+    assert carried_on == {"a": set("abcd"), "b": set("abcd")}
+
+
+def test_exchanges_that_carry_nothing_of_those_who_compute_are_stalls_and_the_stalled_are_named() -> None:
+    carrier = carried()
+    carrier.take_answer("e", answer_of(("e", "a:adding", 9), ("e", "b:adding", 9), done=False))
+    for name in "abcd":
+        carrier.take_answer(name, answer_of(done=name in "bd"))
+    assert [delivery.is_late for delivery in carrier.deliveries().values()] == [
+        False
+    ]  # to a: b reads no more
+    carrier.take_answer("a", answer_of(done=False))
+    told = carrier.deliveries()
+    assert {name: delivery.is_late for name, delivery in told.items()} == dict.fromkeys("ac", True)
+    for name in told:
+        carrier.take_answer(name, answer_of(done=False))
+    with pytest.raises(TooFewPartiesError, match=r"; b ended and did not send .*; a, c wait for letters"):
+        carrier.deliveries()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protection", [BOUNDED, SHARED], ids=["bounded", "shared key"])
+def test_a_node_whose_update_does_not_come_is_missed_by_name(tmp_path: Path, protection: Protection) -> None:
+    played = Played(tmp_path, protection, CLIPS)
+    answer = played.keepers["e"].answer
+
+    def silent(step: str, frame: bytes) -> bytes:
+        told = answer(step, frame)
+        return wire.to_bytes(answer_of(done=False)) if step == "relay" else told
+
+    played.keepers["e"].answer = silent  # type: ignore[method-assign]
+    check(played, played.round(), "abcd")
+    ((name, why),) = played.server.reports[-1].missed.items()
+    assert (name, "is not in the sum" in why) == ("e", True)
+
+
+@pytest.mark.slow
+def test_letters_that_one_delivery_does_not_hold_come_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relayed, "_LETTERS_AT_ONCE", 3)
+    monkeypatch.setattr(relayed, "_BYTES_AT_ONCE", 1000)
+    played = Played(tmp_path, BOUNDED)
+    mails: list[Mail] = []
+
+    def noted(step: str, _name: str, frame: bytes) -> bytes:
+        if step == "relay":
+            mails.append(wire.from_bytes(frame, Delivery).mail)
+        return frame
+
+    played.change = noted
+    check(played, played.round(), "abcde")
+    assert max(len(mail.senders) for mail in mails) == 3
+    assert all(sum(mail.lengths) <= 1000 or len(mail.lengths) == 1 for mail in mails)
 
 
 def test_mail_whose_lengths_do_not_add_up_is_none() -> None:

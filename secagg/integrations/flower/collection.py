@@ -15,7 +15,7 @@ from secagg.errors import RemoteProtocolError
 from secagg.federated.layout import Means
 from secagg.federated.messages import STALE, TASK
 from secagg.federated.registration import Registration, read_ready
-from secagg.federated.round import OUT_OF_BOUNDS, ServerRound, SumRequest, admit
+from secagg.federated.round import LEFT_OUT, OUT_OF_BOUNDS, ServerRound, SumRequest, admit
 from secagg.integrations.flower.messages import open_reply, pack
 from secagg.integrations.flower.records import Sent, arrange, baseline_of, to_records
 from secagg.party import PartyId
@@ -98,6 +98,9 @@ class Collection:
             self._miss(client, OUT_OF_BOUNDS)
         for client in summed.suspects:
             self._miss(client, "shares of others' secrets that it sent, or was dealt, were wrong")
+        for client in summed.dropped:
+            if client not in self.missed:
+                self._miss(client, LEFT_OUT)
         records = to_records(current.layout, means.values, means.weight, task.weight_key)
         arranged = arrange(records, current.usual_order(), self._sent, task.encoding.leave_out)
         return Collected(arranged, means, summed.contributors)
