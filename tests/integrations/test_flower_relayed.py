@@ -15,6 +15,8 @@ pytest.importorskip("flwr", minversion="1.41", reason="flwr is an optional depen
 from flwr.app import Array, ArrayRecord
 from flwr.serverapp.strategy import FedAvg
 
+from secagg.federated.letters import pack
+from secagg.federated.relayed import Answer, Carrier
 from secagg.integrations.flower import Compression, Encoding, Protection, SecureAggregation, SharedKey
 
 SHARED = Protection(0.25, 0.25, shared_key=SharedKey(("a", "b")))
@@ -24,15 +26,21 @@ FEW = Encoding({"": 4.0}, max_weight=2, compression=Compression(bits=12))
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("protection", "encoding", "error"),
-    [(SHARED, Encoding({"": 16.0}, max_weight=100), 2e-6), (MASKS, FEW, 4e-3)],
+    ("protection", "encoding", "error", "why"),
+    [
+        (SHARED, Encoding({"": 16.0}, max_weight=100), 2e-6, "failed at relay"),
+        (SHARED, Encoding({"": 16.0}, max_weight=100), 2e-6, "is not in the sum"),
+        (MASKS, FEW, 4e-3, "failed at "),
+    ],
 )
 def test_a_mean_is_that_of_those_who_stay_and_within_the_stated_error(
     make: Callable[..., Any],
     grid_of: Callable[[Any], Any],
+    monkeypatch: pytest.MonkeyPatch,
     protection: Protection,
     encoding: Encoding,
     error: float,
+    why: str,
 ) -> None:
     played = make(protection, encoding=encoding)
     node, calls = played.nodes["d"], []
@@ -44,7 +52,17 @@ def test_a_mean_is_that_of_those_who_stay_and_within_the_stated_error(
             (played.folder / "d.key").rename(played.folder / "gone")
         return take(message)
 
-    node.take = taking
+    if "failed" in why:
+        node.take = taking
+    else:  # it answers, and its letters do not come
+        took = Carrier.take_answer
+        monkeypatch.setattr(
+            Carrier,
+            "take_answer",
+            lambda self, name, answer: took(
+                self, name, Answer(pack([]), True, "") if name == "d" else answer
+            ),
+        )
     secure = SecureAggregation(
         FedAvg(min_available_nodes=4, fraction_evaluate=0.0),
         peers=played.folder / "peers.toml",
@@ -56,6 +74,7 @@ def test_a_mean_is_that_of_those_who_stay_and_within_the_stated_error(
     result = secure.start(grid_of(played), ArrayRecord({"w": Array(np.zeros(3, np.float32))}), num_rounds=1)
     (report,) = secure.reports
     assert (report.contributors, report.failure, report.weight) == (("a", "b", "c"), "", 6)
+    assert (list(report.missed), why in "".join(report.missed.values())) == (["d"], True)
     assert report.error < error
     # Nodes reply 0 to 3, each with a weight of 2.
     assert result.arrays["w"].numpy() == pytest.approx(np.full(3, 1.0), abs=report.error)
