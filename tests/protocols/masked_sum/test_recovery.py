@@ -52,6 +52,17 @@ def test_each_wrong_share_is_laid_to_its_holder_with_one_basis_in_all(bases: lis
     assert bases == [THRESHOLD]
 
 
+def test_two_holders_whose_errors_cancel_lay_them_to_a_third_and_change_no_secret() -> None:
+    shares, points = dealt(1), [holder + 1 for holder in range(THRESHOLD + 1) if holder != 5]
+    # What an error of 1 in the share of each of two holders adds to what all but holder 5's give.
+    first, second = shamir.Basis(points)._coefficients[:2]
+    shares[0] = (shares[0] + 1) % PRIME
+    shares[1] = (shares[1] - first * pow(second, -1, PRIME)) % PRIME
+    found = recoverer()
+    assert found.secret(7, shares, lambda secret: secret == SECRET) == SECRET
+    assert found.suspects == {5}
+
+
 def test_noise_in_place_of_shares_makes_work_for_one_basis_and_as_many_comparisons(bases: list[int]) -> None:
     compared: list[bytes] = []
 

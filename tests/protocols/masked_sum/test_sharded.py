@@ -26,6 +26,7 @@ from secagg.protocols.masked_sum import (
     arcs,
     reference,
 )
+from secagg.protocols.masked_sum.shamir import SHARE_BYTES
 from secagg.protocols.masked_sum.spool import Records, Spool
 from secagg.wire import Message
 
@@ -167,28 +168,68 @@ def test_a_client_whose_keys_are_refused_ends_nobody_elses_run(world: Any, divis
     assert not any(division.folder.iterdir())
 
 
+def unmasked(p: Any, server: Any, wrong: Mapping[str, list[int]]) -> MaskedSum | str:
+    """Return the sum, or the error, where some holders' shares of some owners' secrets are wrong."""
+    for name in p.names:
+        server.take_keys(name, p.keys[name])
+    for _ in server.close_keys():
+        pass
+    for name in p.names:
+        server.take_shares(name, p.shares[name])
+    for _ in server.close_shares():
+        pass
+    for name in p.names:
+        server.take_input(name, p.inputs[name])
+    request = server.close_inputs()
+    for name in p.names:
+        if name not in p.answers:
+            p.answers[name] = p.clients[name].unmask(request)
+        answer = p.answers[name]
+        for owner in wrong.get(name, []):
+            answer = altered(answer, "shares", owner * SHARE_BYTES)
+        server.take_answer(name, answer)
+    with pytest.raises(RemoteProtocolError, match="came twice"):
+        server.take_answer(name, answer)
+    try:
+        result: MaskedSum = server.finish()
+    except RemoteProtocolError as error:
+        return str(error)
+    np.testing.assert_array_equal(result.total, reference(p.xs, p.terms))
+    return result
+
+
 def test_a_wrong_share_is_laid_to_its_holder_in_whatever_arc_it_is(play: Any, division: Division) -> None:
     p = play(10, length=20).until_request()
     with ShardedServer(p.where, division) as server:
-        for name in p.names:
-            server.take_keys(name, p.keys[name])
-        for _ in server.close_keys():
-            pass
-        for name in p.names:
-            server.take_shares(name, p.shares[name])
-        for _ in server.close_shares():
-            pass
-        for name in p.names:
-            server.take_input(name, p.inputs[name])
-        request = server.close_inputs()
-        for name in p.names:
-            answer = p.clients[name].unmask(request)
-            server.take_answer(name, altered(answer, "shares", 9 * 33) if name == "c2" else answer)
-        with pytest.raises(RemoteProtocolError, match="came twice"):
-            server.take_answer(name, answer)
-        result = server.finish()
+        result: Any = unmasked(p, server, {"c2": [9]})
     assert result.suspects == ("c2",)
-    np.testing.assert_array_equal(result.total, reference(p.xs, p.terms))
+
+
+def test_wrong_shares_of_several_holders_may_end_a_sum_that_is_divided_or_one_that_is_not_and_no_sum_is_wrong(
+    play: Any, tmp_path: Path
+) -> None:
+    p = play(10, length=20).until_request()
+    assert p.terms.parameters.threshold == 8
+
+    def both(wrong: Mapping[str, list[int]]) -> tuple[Any, Any]:
+        with ShardedServer(p.where, Division(tmp_path / "spool", clients=5)) as server:
+            return unmasked(p, Server(p.where), wrong), unmasked(p, server, wrong)
+
+    # One holder, or one owner who deals to two: no difference.
+    for wrong in ({"c1": [0, 3, 8]}, {"c1": [4], "c9": [4]}):
+        whole, divided = both(wrong)
+        assert whole.suspects == divided.suspects == ("c1",)
+    # Whoever lied of c0 and c3 is suspected when c8's turn comes, but for a worker of another arc.
+    whole, divided = both({"c1": [0, 8], "c2": [3, 8]})
+    assert whole.suspects == ("c1", "c2")
+    assert "c8's secret" in divided
+    # c1 dealt c3 a wrong share. So c9's share of c8's secret is used in place of c3's, which is right.
+    whole, divided = both({"c3": [1], "c1": [8], "c9": [8]})
+    assert "c8's secret" in whole
+    assert divided.suspects == ("c1", "c3")
+    # c8's own share is used where c1 is suspected.
+    whole, divided = both({"c1": [0], "c8": [8]})
+    assert (whole.suspects, divided.suspects) == (("c1", "c8"), ("c1",))
 
 
 def test_what_a_worker_is_given_does_not_grow_with_the_number_of_clients(
