@@ -21,8 +21,15 @@ count that would be told is not told either, if all that is not told of a total 
 Then what follows from the total is of at least `smallest` rows, and of two counts or more. Counts that tie are left out
 together. Where a total itself is smaller, or is of one bin, the sides tell its rows and positives, and no scores.
 
+The sides tell the positives and negatives of all bins below the threshold, and above it, as well. Were there no positive in
+the bins that are not told, each of them would have none. So one bin more is not told then: of those that have a positive,
+the one of fewest rows. Negatives likewise. So neither count of a single bin follows, unless its side has none in all: its
+rates say that.
+
 Learns: whoever the result is opened to, the counts above, and which there are not. Of a count that is not told, that it is
-small, or the smallest; and of all that are not told, bounds. Nobody learns a group's count otherwise.
+small, or was taken out for such ones; and of all that are not told, bounds. Nobody learns a group's count otherwise. An
+owner can take its own rows off what is told and what follows: `smallest` bounds the rows of all owners together, and not
+those of the others.
 
 Of labels no total is taken to be known. Where one is, as from a published rate of the whole, a group's positives can follow
 though its sides are not told. Counts within a group that is told can be small: two false negatives among fifty positives
@@ -141,7 +148,7 @@ def released(counts: SharedArray, *, smallest: int, threshold: float) -> Shown:
     binned = total[:, _SIDES:].reshape(n_groups, _EACH, bins)
     has_group = _told(rows.reshape(1, n_groups), smallest).reshape(n_groups)
     has_sides = has_group & (positives >= smallest) & (rows - positives >= smallest)
-    has_bin = _told_by_side(binned[:, 0], smallest, edge) & has_sides.reshape(n_groups, 1)
+    has_bin = _told_by_side(binned[:, 0], binned[:, 1], smallest, edge) & has_sides.reshape(n_groups, 1)
     told, both = has_group.astype(int64), has_sides.astype(int64)
     return Shown(
         groups=rows * told,
@@ -166,11 +173,30 @@ def _told(counts: SharedArray, smallest: int) -> SharedArray:
     return told
 
 
-def _told_by_side(counts: SharedArray, smallest: int, edge: int) -> SharedArray:
+def _told_bins(rows: SharedArray, hits: SharedArray, smallest: int) -> SharedArray:
+    """Return which bins of each row may be told beside the row's totals of rows and of positives."""
+    told = _told(rows, smallest)
+    hidden = 1 - told.astype(int64)
+    number = hidden.sum(axis=1, keepdims=True)
+    helps = []
+    for count in (hits, rows - hits):
+        none_hidden = (count * hidden).sum(axis=1, keepdims=True) < 1
+        helps.append(none_hidden & (count >= 1))
+    # At most one of the two is missing where a bin is told: then `_told` left out at least `smallest` rows, or nothing.
+    more = told & (number >= 1) & (helps[0] | helps[1])
+    least: SharedArray = where(more, rows, _MOST).min(axis=1, keepdims=True)
+    kept: SharedArray = told & ~(more & (rows == least))
+    return kept
+
+
+def _told_by_side(rows: SharedArray, hits: SharedArray, smallest: int, edge: int) -> SharedArray:
     """Return which bins may be told beside their totals below and above the threshold: the sides tell both."""
     if edge == 0:
-        return _told(counts, smallest)
-    sides: list[Any] = [_told(counts[:, :edge], smallest), _told(counts[:, edge:], smallest)]
+        return _told_bins(rows, hits, smallest)
+    sides: list[Any] = [
+        _told_bins(rows[:, :edge], hits[:, :edge], smallest),
+        _told_bins(rows[:, edge:], hits[:, edge:], smallest),
+    ]
     told: Any = np.concatenate(sides, axis=1)
     return cast(SharedArray, told)
 

@@ -14,7 +14,8 @@ from secagg import mpc
 from secagg.errors import RangeError, ShapeError, UsageError
 from secagg.mpc.arrays.engine import Engine
 from secagg.network.simulated import simulate
-from secagg.statistics.served import GroupMetrics, _told, group_counts, metrics_of, released
+from secagg.patterns.health import metrics_by_group
+from secagg.statistics.served import GroupMetrics, _told, _told_bins, group_counts, metrics_of, released
 
 SMALLEST, BINS, GROUPS = 8, 4, 5
 RNG = np.random.default_rng(3)
@@ -158,6 +159,60 @@ def test_no_small_count_follows_from_the_total_and_from_which_counts_are_told() 
         for column, shown_count in zip(np.transpose(rows), seen, strict=True):
             if shown_count < 0 and max(seen) >= 0:
                 assert len(set(column)) > 1 or column[0] >= smallest, (total, seen)
+
+
+@pytest.mark.slow
+def test_no_bins_positives_or_negatives_follow_from_their_totals_and_from_which_bins_are_told() -> None:
+    smallest, bins = 3, 4
+    a_bin = [(rows, hits) for rows in range(5) for hits in range(rows + 1)]
+    sides = np.array(list(itertools.product(a_bin, repeat=bins)))  # of shape (sides, bins, 2)
+
+    async def start(primitives: Any) -> Any:
+        engine = mpc.Engine(primitives)
+        shared = engine.share(sides, owner="ada", shape=sides.shape)
+        return await engine.open(_told_bins(shared[..., 0], shared[..., 1], smallest))
+
+    told = np.asarray(run_clear(start)[0])
+    assert (sides[..., 0][told] >= smallest).all()
+    rows_alone = np.asarray(told_in_clear(sides[..., 0], smallest))
+    assert (told <= rows_alone).all()
+    # No more is taken out than has to be: a bin has nothing to add where both labels are hidden already.
+    both = (sides * ~rows_alone[..., None]).sum(axis=1)
+    enough = rows_alone.all(axis=1) | ((both[:, 1] >= 1) & (both[:, 0] > both[:, 1]))
+    assert (told == rows_alone)[enough].all()
+    assert (told < rows_alone).any()
+
+    seen = np.where(told[..., None], sides, -1).reshape(len(sides), -1)
+    totals = sides.sum(axis=1)
+    _, world = np.unique(np.hstack([seen, totals]), axis=0, return_inverse=True)
+    # A side without a positive, or without a negative, has none in each bin: its rate says so.
+    mixed = (totals[:, 1] >= 1) & (totals[:, 0] > totals[:, 1])
+    for hidden in (sides[..., 1], sides[..., 0] - sides[..., 1]):
+        low, high = np.full((world.max() + 1, bins), 9), np.full((world.max() + 1, bins), -1)
+        np.minimum.at(low, world, hidden)
+        np.maximum.at(high, world, hidden)
+        assert (told | (low < high)[world])[mixed].all()
+
+
+def test_small_bins_without_a_positive_take_out_the_smallest_bin_that_has_one() -> None:
+    rows, hits = np.array([6, 5, 9, 20, 30, 30]), np.array([0, 0, 0, 2, 1, 2])
+    without, among = [0, 0, 1, 0, 1, 1], [0, 0, 1, 1, 1, 1]
+
+    def told(below: Any, above: Any) -> list[int]:
+        bins = np.concatenate([rows, rows, below, above, np.zeros(12, int)])
+        sides = [rows.sum() * 2, (below + above).sum(), above.sum(), (rows - above).sum()]
+        has_bin: list[int] = np.asarray(shown(np.array([[[*sides, *bins]]]))[5]).astype(int)[0].tolist()
+        return has_bin
+
+    assert told(hits, rows - hits) == without * 2
+    assert told(rows - hits, hits) == without * 2
+    assert told(hits, hits + 1) == without + among
+    assert told(hits + 1, rows - hits) == among + without
+    # The pattern's plaintext twin has the rule of its own.
+    twin = metrics_by_group._told_bins
+    cases = [(hits, without), (rows - hits, without), (hits + 1, among)]
+    for some, told_bins in cases:
+        assert twin(rows.tolist(), some.tolist(), SMALLEST) == [bool(one) for one in told_bins]
 
 
 def test_without_secondary_suppression_the_total_would_tell_a_small_group() -> None:

@@ -189,7 +189,8 @@ def _calibrated(
     """Return a group's calibration, of bins that may be told beside the totals on either side of the threshold."""
     edge, least = round(parameters.threshold * parameters.bins), parameters.min_patients
     sizes = [int(np.sum(place == b)) for b in range(parameters.bins)]
-    told = [*(_told(sizes[:edge], least) if edge else []), *_told(sizes[edge:], least)]
+    hits = [int(np.sum(label[place == b])) for b in range(parameters.bins)]
+    told = _told_bins(sizes[:edge], hits[:edge], least) + _told_bins(sizes[edge:], hits[edge:], least)
     bins = [b for b, yes in enumerate(told) if yes]
     rows: list[tuple[str, str, float]] = []
     off = []
@@ -211,6 +212,21 @@ def _told(counts: Sequence[int], least: int) -> list[bool]:
         smallest = min((count for count in counts if count >= least), default=0)
         return [count >= least and count != smallest for count in counts]
     return [count >= least for count in counts]
+
+
+def _told_bins(sizes: Sequence[int], hits: Sequence[int], least: int) -> list[bool]:
+    """Return which bins may be told beside their totals of patients and of positives: the rule, in the clear."""
+    told = _told(sizes, least)
+    for counts in (hits, [size - hit for size, hit in zip(sizes, hits, strict=True)]):
+        hidden = [count for count, yes in zip(counts, told, strict=True) if not yes]
+        if hidden and not any(hidden):
+            having = [size for size, count, yes in zip(sizes, counts, told, strict=True) if yes and count]
+            out = min(having, default=0)
+            told = [
+                yes and not (count and size == out)
+                for size, count, yes in zip(sizes, counts, told, strict=True)
+            ]
+    return told
 
 
 METRICS_BY_GROUP: Final = MetricsByGroup()

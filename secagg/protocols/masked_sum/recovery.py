@@ -3,8 +3,8 @@
 A secret is recognised by what its owner published: a masking key by its public key, a self mask's secret by what
 commits to it. Where `threshold` shares do not fit, and more came, one more is taken in, and each of them is left out
 in turn: that finds the wrong one, if there is one. Whether its holder or the owner who dealt it is to blame cannot be told.
-So the holder's other shares are used only where there are too few without them. Two holders that lie of one secret can choose
-errors that cancel without a third's share: the secret is right, and the third is suspected.
+So the holder's other shares are used only where there are too few without them. Two holders that lie of one secret can
+choose errors that cancel without a third's share: the secret is right, and the third is suspected.
 
 Cost: the first basis takes a time of threshold**2. A wrong share costs `threshold` steps and as many comparisons with what
 was published. So does a secret that no choice of shares recovers.

@@ -42,8 +42,8 @@ class MaskedSum(SumResult):
     Attributes:
       total: the sum, elements of the terms' ring, shape (length,).
       suspects: clients whose shares of others' secrets were found wrong; the sum did without them. Each of them sent a
-        wrong share, or was dealt one by a client that lied about its own secret. Nobody can tell which of the two. Two clients
-        that lie of one secret together can have a third one here.
+        wrong share, or was dealt one by a client that lied about its own secret. Nobody can tell which of the two. Two
+        clients that lie of one secret together can have a third one here.
     """
 
     total: RingArray = field(repr=False)
