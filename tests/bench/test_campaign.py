@@ -95,7 +95,9 @@ def test_the_table_has_rows_for_run_parties_phases_links_and_networks(masked):
     assert run["peak_bytes"] > 1 << 20
     assert table.part("network").column("network") == ["lan", "30ms/10mbit"]
     lan, far = table.part("network").column("seconds_median")
-    assert far > lan + 7 * 0.029  # rounds wait for each other
+    # Rounds wait for each other, however long a party computes meanwhile.
+    assert far >= run["rounds"] * 0.03 >= 7 * 0.03
+    assert far > lan
     phases = [row for row in table.part("phase").rows if row["party"] == "server"]
     (server,) = [row for row in table.part("party").rows if row["party"] == "server"]
     assert sum(row["frame_bytes"] for row in phases) == server["frame_bytes"]
