@@ -111,7 +111,7 @@ class Masked(Protection):
         found, outcome = watch.run(server, job, self.stages)
         summed: MaskedSum = found
         suspects = dict.fromkeys(
-            summed.suspects, "shares of others' secrets that it sent, or was dealt, were wrong"
+            summed.suspects, "shares of others' secrets that it sent, or was dealt, did not fit the others"
         )
         return SumOutcome(
             total=ring.to_signed(summed.total),

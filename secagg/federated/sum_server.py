@@ -201,7 +201,7 @@ class SumServer:
         for client in current.refused:
             self.miss(client, OUT_OF_BOUNDS)
         for client in summed.suspects:
-            self.miss(client, "shares of others' secrets that it sent, or was dealt, were wrong")
+            self.miss(client, "shares of others' secrets that it sent, or was dealt, did not fit the others")
         for client in summed.dropped:
             if client not in self._missed:
                 self.miss(client, LEFT_OUT)

@@ -97,7 +97,7 @@ class Collection:
         for client in current.refused:
             self._miss(client, OUT_OF_BOUNDS)
         for client in summed.suspects:
-            self._miss(client, "shares of others' secrets that it sent, or was dealt, were wrong")
+            self._miss(client, "shares of others' secrets that it sent, or was dealt, did not fit the others")
         for client in summed.dropped:
             if client not in self.missed:
                 self._miss(client, LEFT_OUT)
