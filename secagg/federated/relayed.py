@@ -12,8 +12,8 @@ Some nodes are *needed*: without one of them nothing is opened. The loss of othe
 no letter is left and programs still wait, the server says so, and whoever waits for others alone goes on without them.
 
 A node that is not needed writes to the server and to needed nodes alone: to each party what it puts in, and why it failed.
-The server refuses a node that sends more, and goes on without it. An exchange that carries nothing of a needed node or of
-the server is a *stall*. A few in a row end the sum.
+The server refuses a node that sends more, and goes on without it; a needed node keeps nothing beyond that either. An
+exchange that carries nothing of a needed node or of the server is a *stall*. A few in a row end the sum.
 
 Threat model and what is learnt are those of the program: `bounded` and `shared_key`. The server carries sealed letters. It
 can withhold them, which ends the sum or leaves a node out.
@@ -33,18 +33,18 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from secagg.errors import RemoteProtocolError, SecaggError, TooFewPartiesError
 from secagg.federated import letters as post
+from secagg.federated.allowance import Allowance
 from secagg.federated.identities import SERVER
 from secagg.federated.letters import Letter, Mail, Sealer, SumPublicKey
 from secagg.network.stepwise import Stepwise
 from secagg.party import PartyId, Program
 from secagg.protocols.roles import SumResult
 from secagg.ring import RingArray
-from secagg.wire import SMALL_BYTES, Message
+from secagg.wire import Message
 
 RELAY: Final = "relay"
 _MOST_STALLS: Final = 2
 _MOST_STEPS: Final = 1 << 12
-_MOST_LETTERS: Final = 2  # of a node that is not needed to one party: what it puts in, and why it failed
 # In one delivery, so that it is a message of the wire whatever nodes send; what is over goes with the next.
 _LETTERS_AT_ONCE: Final = 1 << 14
 _BYTES_AT_ONCE: Final = 1 << 30
@@ -70,7 +70,7 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
     """What a node keeps between two steps. Secret.
 
     secret: of its key of the sum. keys: of the others, checked. given, dtype: its input. programs: states of those that did
-    not end.
+    not end. heard: what nodes that are not needed sent it.
     """
 
     secret: bytes
@@ -78,6 +78,7 @@ class _Kept(msgspec.Struct, frozen=True, array_like=True):
     given: bytes
     dtype: str
     programs: dict[PartyId, bytes]
+    heard: dict[tuple[PartyId, PartyId], tuple[int, int]] = {}
 
     def __repr__(self) -> str:
         return "<what a node keeps in a relayed sum>"
@@ -210,7 +211,8 @@ class Correspondent:
             Sealer(state.secret, terms.context, state.keys),
             np.frombuffer(state.given, state.dtype),
         )
-        inboxes = self._opened(sealer, delivery)
+        heard = Allowance(state.heard)
+        inboxes = self._opened(sealer, delivery, heard)
         sent, programs, failure = list[Letter](), {}, ""
         for party, stored in state.programs.items():
             run: Stepwise[Any] = Stepwise.restore(terms.program(party, given, self._own), stored)
@@ -226,10 +228,12 @@ class Correspondent:
             except SecaggError as error:
                 # What the program sent before it failed may tell the server who is to blame.
                 failure = error.for_peers()
-        after = msgspec.structs.replace(state, programs=programs)
+        after = msgspec.structs.replace(state, programs=programs, heard=heard.used)
         return Answer(post.pack(sent), not programs, failure), msgspec.msgpack.encode(after)
 
-    def _opened(self, sealer: Sealer, delivery: Delivery) -> dict[PartyId, list[tuple[PartyId, bytes]]]:
+    def _opened(
+        self, sealer: Sealer, delivery: Delivery, heard: Allowance
+    ) -> dict[PartyId, list[tuple[PartyId, bytes]]]:
         terms, here = self._terms, self._terms.parties_at(self._own.name)
         inboxes: dict[PartyId, list[tuple[PartyId, bytes]]] = {party: [] for party in here}
         for sender, receiver, body in post.unpack(delivery.mail, peer=SERVER):
@@ -240,6 +244,9 @@ class Correspondent:
                     peer=SERVER,
                 )
             at, frame = terms.node_of(sender), body
+            is_borne = at not in terms.needed and at != SERVER
+            if is_borne and heard.excess(sender, receiver, len(body), terms.upload_bytes(receiver)):
+                continue  # it would be kept, and replayed in each step; the server should have refused it
             if at != SERVER:
                 try:
                     frame = sealer.open(body, sender=sender, receiver=receiver, at=at)
@@ -287,7 +294,7 @@ class Carrier:
         self._asked: set[PartyId] = set()
         self._going: set[PartyId] = set()  # nodes whose programs have not ended
         self._failures: dict[PartyId, str] = {}
-        self._sent: dict[tuple[PartyId, PartyId], tuple[int, int]] = {}  # by nodes not needed: letters, bytes
+        self._allowance = Allowance()
         self._steps = self._stalls = 0
 
     def take_key(self, node: PartyId, message: SumPublicKey) -> None:
@@ -384,15 +391,8 @@ class Carrier:
                     f"expected letters of {node}'s to nodes that compute the sum, got one to {receiver!r:.80}",
                     peer=node,
                 )
-            count, size = self._sent.get((sender, receiver), (0, 0))
-            self._sent[sender, receiver] = count, size = count + 1, size + len(body)
-            most = self._terms.upload_bytes(receiver) + SMALL_BYTES
-            if count > _MOST_LETTERS or size > most:
-                raise RemoteProtocolError(
-                    f"expected at most {_MOST_LETTERS} letters of {most} bytes together from {node} to {receiver!r:.80} in "
-                    f"a sum, got {'more' if count > _MOST_LETTERS else f'{size} bytes'}",
-                    peer=node,
-                )
+            if why := self._allowance.excess(sender, receiver, len(body), self._terms.upload_bytes(receiver)):
+                raise RemoteProtocolError(why, peer=node)
 
     def _goes_on(self, waiting: Mapping[PartyId, Sequence[Letter]]) -> bool:
         """Return whether a letter of a needed node or of the server is on its way."""

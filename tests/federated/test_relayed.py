@@ -30,8 +30,9 @@ from secagg.federated.letters import (
     signed_key,
     unpack,
 )
-from secagg.federated.relayed import Answer, Carrier, Delivery
+from secagg.federated.relayed import Answer, Carrier, Correspondent, Delivery
 from secagg.protocols.bounded_sum import Bounds, upload
+from secagg.protocols.bounded_sum.messages import Verdict
 from secagg.signing import sign
 
 BOUNDED = Protection(0.2, 0.2, bounded=Bounded(("a", "b", "c", "d"), norm=200.0))
@@ -338,6 +339,42 @@ def test_exchanges_that_carry_nothing_of_those_who_compute_are_stalls_and_the_st
         carrier.take_answer(name, answer_of(done=False))
     with pytest.raises(TooFewPartiesError, match=r"; b ended and did not send .*; a, c wait for letters"):
         carrier.deliveries()
+
+
+@pytest.mark.slow
+def test_what_a_node_sends_beyond_its_update_is_not_kept_though_the_server_carries_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed, go_on = Correspondent._sealed, Correspondent.go_on
+    junk, kept = 40, list[int]()
+
+    def flooding(self: Any, sealer: Any, keys: Any, party: str, frames: Any) -> Any:
+        if party == "e":
+            terms = self._terms
+            for number in range(1, junk + 1):
+                parts, _ = wire.encode_message(
+                    Verdict(np.zeros(30_000, np.uint8)),
+                    session=terms.context[:16],
+                    sender=terms.roster.index("e"),
+                    lane=(),
+                    sequence=number,
+                    depth=1,
+                )
+                frames.append(("a:adding", b"".join(parts)))
+        return sealed(self, sealer, keys, party, frames)
+
+    def measured(self: Any, state: bytes, delivery: Any) -> Any:
+        told, after = go_on(self, state, delivery)
+        kept.append(len(after))
+        return told, after
+
+    monkeypatch.setattr(Correspondent, "_sealed", flooding)
+    monkeypatch.setattr(Correspondent, "go_on", measured)
+    monkeypatch.setattr(Carrier, "_check_borne", lambda *_: None)
+    monkeypatch.setattr(relayed, "_LETTERS_AT_ONCE", 10)  # so that it comes in several deliveries
+    played = Played(tmp_path, BOUNDED)
+    check(played, played.round(), "abcde")
+    assert max(kept) < 3 * 30_000
 
 
 @pytest.mark.slow
