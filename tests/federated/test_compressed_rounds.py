@@ -106,6 +106,14 @@ def test_of_an_update_that_does_not_fit_nothing_but_the_counts_can_be_read() -> 
     assert not coder.fits(numbers)
 
 
+def test_a_weight_beyond_the_largest_does_not_fit() -> None:
+    layout = Layout((Entry("model", "w", "array", "float32", (200,)),), (), "metrics")
+    few = Compression(bits=8)
+    coder = CompressedCoder(layout, Encoding({"": 1.0}, max_weight=5, compression=few), few, 4, session=b"s")
+    assert coder.fits(np.append(np.zeros(200), 5.0))
+    assert not coder.fits(np.append(np.zeros(200), 6.0))
+
+
 def test_updates_with_nan_are_refused_at_the_node(tmp_path: Path) -> None:
     played = Played(tmp_path, MASKS, FEW)
     keeper = played.keepers["a"]

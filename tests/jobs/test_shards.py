@@ -442,6 +442,8 @@ def test_a_task_that_a_cluster_starts_a_second_time_does_not_run_again(tmp_path)
     assert worker._claimed(tmp_path / "run", "compute-1-1")
     assert not worker._claimed(tmp_path / "run", "compute-1-1")
     assert worker._claimed(tmp_path / "run", "compute-1-2")
+    again = {"memory_bytes": None, "folder": str(tmp_path / "run"), "attempt": "compute-1-1"}
+    assert decode(worker.run(encode(again))) == {"lost": True}
 
 
 def test_workers_differ_in_number_or_are_not_of_all_parties_and_are_refused(tmp_path):

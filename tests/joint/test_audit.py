@@ -25,7 +25,7 @@ from secagg.jobs.signature import read_record
 from secagg.joint.audit.bundle import certificates_in, make_bundle, read_bundle
 from secagg.joint.audit.compare import Comparison, compare_logs
 from secagg.joint.audit.entry import ANEW, END, KEY, START, Entry, made, spelt
-from secagg.joint.audit.gate import AuditGate
+from secagg.joint.audit.gate import AuditGate, of_workers
 from secagg.joint.audit.heads import Heads, Remembered, check_peer, decoded, remembered, stated
 from secagg.joint.audit.log import AuditLog, read_entries
 from secagg.joint.audit.verification import VerifiedLog, check_record, verify_log
@@ -456,6 +456,30 @@ def test_digests_of_workers_are_compared_where_both_logs_have_a_complete_run(
     told = [finding for finding in found.findings if "workers" in finding.what]
     assert [finding.parties for finding in told] == [(sender, receiver)] * differs
     assert found.links == comparison(two_runs).links + (not differs)
+
+
+def test_a_log_without_the_workers_digests_that_its_peer_has_is_found(two_runs: Parties) -> None:
+    sender, receiver = ROSTER[:2]
+
+    def change(number: int, body: dict[str, Any]) -> None:
+        if number == 2:
+            body["workers"] = {receiver: {"sent": {"messages": 7, "sha256": "a" * 64}}}
+
+    found = comparison(two_runs, rewritten(verified(two_runs, sender), two_runs.identities[sender], change))
+    told = [finding for finding in found.findings if "workers" in finding.what]
+    assert [finding.parties for finding in told] == [(sender, receiver)]
+
+
+def test_the_digest_of_all_workers_depends_on_each_ones_and_a_failed_run_has_none() -> None:
+    def record(sha256: str, outcome: str = "complete") -> dict[str, Any]:
+        links = {"south": {"sent": {"messages": 3, "sha256": sha256}}}
+        work = {"step": "compute", "shard": 0, "attempts": 1, "ledger": {"links": links}}
+        return {"outcome": outcome, "workers": [work]}
+
+    found = of_workers(record("a" * 64))
+    assert found["south"]["sent"]["messages"] == 3
+    assert found != of_workers(record("b" * 64))
+    assert of_workers(record("a" * 64, "failed")) == {}
 
 
 def test_a_log_cut_by_its_party_is_found_by_its_peers(two_runs: Parties) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from secagg.errors import RangeError, ShapeError, UsageError
+from secagg.mpc import additive
 from secagg.mpc.additive import SEED_BYTES, Seed, expand, reconstruct, share
 from secagg.prg import Stream
 from secagg.ring import Ring, RingArray
@@ -102,6 +103,13 @@ def test_any_share_missing_leaves_another_value() -> None:
     for missing in range(4):
         others = [s for i, s in enumerate(shares) if i != missing]
         assert not (reconstruct(others, x.shape, ring) == x).any()
+
+
+def test_each_of_many_seeds_masks_the_secret() -> None:
+    ring, x = Ring(16), np.arange(5, dtype=np.uint16)
+    parts = whole(share(x, additive._TOGETHER + 3, ring, stream()))
+    one_by_one = sum(expand(part, x.shape, ring).astype(np.int64) for part in parts)
+    np.testing.assert_array_equal(one_by_one % ring.modulus, x)
 
 
 def test_seeds_do_not_depend_on_the_secret_and_never_come_twice() -> None:

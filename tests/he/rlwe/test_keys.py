@@ -21,6 +21,7 @@ from secagg.he.rlwe.keys import (
 )
 from secagg.he.rlwe.parameters import Parameters, parameters
 from secagg.he.rlwe.polynomials import Polynomials
+from secagg.he.rlwe.products import batch_blocks
 from secagg.prg import Stream
 
 SETS = [parameters(64), parameters(96), parameters(128)]
@@ -135,6 +136,14 @@ def test_a_coefficient_further_from_a_number_than_noise_can_be_is_refused(p: Par
                 key.decrypt(altered)
         else:
             assert np.array_equal(key.decrypt(altered), np.ones(p.degree))
+
+
+def test_batches_of_one_encryption_draw_different_noise() -> None:
+    p = SETS[0]
+    blocks = batch_blocks(p)
+    c = encrypted(KEYS[p.modulus_bits], np.zeros(2 * blocks * p.degree), PLAN)
+    for part in (c.c0, c.c1):
+        assert not np.array_equal(part.low[:blocks], part.low[blocks:])
 
 
 @each_set

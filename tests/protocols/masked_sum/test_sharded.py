@@ -26,6 +26,7 @@ from secagg.protocols.masked_sum import (
     arcs,
     reference,
 )
+from secagg.protocols.masked_sum.keys import sign_keys
 from secagg.protocols.masked_sum.shamir import SHARE_BYTES
 from secagg.protocols.masked_sum.spool import Records, Spool
 from secagg.wire import Message
@@ -145,6 +146,62 @@ def test_keys_that_neighbours_would_refuse_are_refused_when_keys_are_closed_and_
         assert all(error.peer == name and name in str(error) for name, error in server.refused.items())
 
 
+def test_a_second_public_key_of_low_order_is_refused_when_keys_are_closed(
+    play: Any, division: Division, sparse: Any
+) -> None:
+    p = play(parameters=sparse)
+    refused = {p.names[2]: 0, p.names[5]: 1}  # which of their keys is of low order: u = 0, u = 1
+    with ShardedServer(p.where, division) as server:
+        for number, name in enumerate(p.names):
+            message = p.clients[name].advertise()
+            if name in refused:
+                both = np.array(message.keys)
+                both[refused[name]] = [refused[name]] + [0] * 31
+                signature = sign_keys(p.identities[name], p.where, number, both.tobytes())
+                message = Keys(both, np.frombuffer(signature, np.uint8))
+            server.take_keys(name, message)
+        server.close_keys()
+        assert set(server.refused) == set(refused)
+
+
+def test_a_key_that_another_client_sent_is_refused_whichever_of_its_two_it_is(
+    play: Any, division: Division, sparse: Any
+) -> None:
+    p = play(parameters=sparse)
+    with ShardedServer(p.where, division) as server:
+        first, second = (p.clients[name].advertise() for name in p.names[:2])
+        server.take_keys(p.names[0], first)
+        copied = replace(second, keys=np.stack([second.keys[0], first.keys[1]]))
+        with pytest.raises(RemoteProtocolError, match=f"fresh keys from {p.names[1]}"):
+            server.take_keys(p.names[1], copied)
+
+
+@pytest.mark.slow
+def test_shares_of_who_sent_no_keys_and_answers_of_who_is_not_in_the_sum_are_refused(
+    play: Any, tmp_path: Path
+) -> None:
+    p = play(10, length=20).until_request()
+    first, others = p.names[0], p.names[1:]
+    with ShardedServer(p.where, Division(tmp_path / "without keys", clients=5)) as server:
+        for name in others:
+            server.take_keys(name, p.keys[name])
+        list(server.close_keys())
+        with pytest.raises(RemoteProtocolError, match="dropped out before"):
+            server.take_shares(first, p.shares[first])
+    with ShardedServer(p.where, Division(tmp_path / "without an input", clients=5)) as server:
+        for name in p.names:
+            server.take_keys(name, p.keys[name])
+        list(server.close_keys())
+        for name in p.names:
+            server.take_shares(name, p.shares[name])
+        list(server.close_shares())
+        for name in others:
+            server.take_input(name, p.inputs[name])
+        answer = p.clients[others[0]].unmask(server.close_inputs())
+        with pytest.raises(RemoteProtocolError, match="dropped out before"):
+            server.take_answer(first, answer)
+
+
 def test_a_client_whose_keys_are_refused_ends_nobody_elses_run(world: Any, division: Division) -> None:
     w = world(5)
 
@@ -255,6 +312,7 @@ def test_a_sum_that_fails_leaves_no_file_and_a_folder_serves_a_round_once(
 ) -> None:
     p = play(5)
     with ShardedServer(p.where, division) as server:
+        assert all(one.stat().st_mode & 0o077 == 0 for one in division.folder.iterdir())
         with pytest.raises(UsageError, match="cannot make"):
             ShardedServer(p.where, division)
         with pytest.raises(TooFewPartiesError):
