@@ -70,6 +70,25 @@ def test_the_server_does_not_learn_what_a_nodes_error_says_of_its_data(
 
 
 @pytest.mark.slow
+def test_a_node_whose_program_fails_at_once_says_so_and_sends_nothing_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest: Any = vars(bounded)["contribute"]
+
+    async def contribute(party: Any, x: Any, *, terms: Any) -> None:
+        await honest(party, x, terms=terms)
+        if party.me == "e":
+            raise DataError("patient 4711 weighs 80")
+
+    monkeypatch.setattr(bounded, "contribute", contribute)
+    played = Played(tmp_path, BOUNDED)
+    assert played.round() is not None
+    report = played.server.reports[-1]
+    assert report.contributors == tuple("abcd")
+    assert report.missed["e"].startswith("it cannot use its own input")
+
+
+@pytest.mark.slow
 def test_a_node_whose_key_is_not_signed_is_left_out_and_ends_nobody_elses_sum(tmp_path: Path) -> None:
     played = Played(tmp_path, BOUNDED)
     answer = played.keepers["e"].answer

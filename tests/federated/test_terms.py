@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from secagg.errors import UsageError
+from secagg.federated import Compression, Privacy
 from secagg.federated.layout import Entry, Layout
 from secagg.federated.terms import Agreement, Protection, ready_parts
 from secagg.federated.weighted import Encoding
@@ -50,6 +52,13 @@ def context(agreement: Agreement) -> bytes:
 def test_keys_and_masks_of_a_sum_depend_on_each_field_of_the_agreement(field: str) -> None:
     assert context(replace(AGREEMENT)) == context(AGREEMENT)
     assert context(replace(AGREEMENT, **{field: CHANGES[field]})) != context(AGREEMENT)
+
+
+def test_a_node_refuses_compression_beside_noise_whatever_the_server_asks_for() -> None:
+    noisy = Protection(max_corrupt=0.3, max_dropout=0.0, privacy=Privacy(1.0, 1e-5, 1.0))
+    few = Encoding({"": 1.0}, max_weight=5, compression=Compression())
+    with pytest.raises(UsageError, match="leave compression out"):
+        AGREEMENT.round(PEERS, noisy, few)
 
 
 def test_the_last_nodes_nonce_alone_makes_another_session() -> None:

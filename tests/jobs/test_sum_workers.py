@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -92,6 +93,13 @@ def test_an_error_of_a_worker_is_raised_with_the_peer_that_it_names_and_not_trie
 def test_a_sum_needs_a_worker() -> None:
     with pytest.raises(UsageError, match="one worker"):
         SumWorkers(LocalWorkers(), [])
+
+
+def test_a_worker_limits_its_memory_to_what_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[tuple[int, tuple[int, int]]] = []
+    monkeypatch.setattr(resource, "setrlimit", lambda which, both: limits.append((which, both)))
+    list(SumWorkers(InOrder(lambda _number: False), PLACES, memory_bytes=1 << 30)(tasks()[:1]))
+    assert limits == [(resource.RLIMIT_AS, (1 << 30, 1 << 30))]
 
 
 @pytest.mark.slow

@@ -52,6 +52,8 @@ def test_a_mean_that_rounding_makes_noise_of_is_refused_and_a_bound_above_the_cl
     rows = [[1.0, 2.0, 3.0], [2.0, 2.0, 2.0], [0.0, 1.0, -1.0]]
     with pytest.raises(RangeError, match="698 times the clip: the mean would be noise; give a max_weight"):
         secagg.mean(rows, weights=[1, 1, 2], max_weight=100_000, clip=5.0, compression=Compression(bits=6))
+    with pytest.raises(RangeError, match=r"1\.4 times the clip"):  # 200 sqrt(3) / 31 / 4 / 2
+        secagg.mean(rows, weights=[1, 1, 2], max_weight=200, clip=5.0, compression=Compression(bits=6))
     few = secagg.mean(rows, weights=[1, 1, 2], max_weight=2, clip=5.0, compression=Compression(bits=3))
     assert few.report.error < 5
     assert "below the clip" not in str(few.report)

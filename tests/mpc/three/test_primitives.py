@@ -40,7 +40,8 @@ def test_arrays_that_are_shuffled_together_keep_their_rows_together(run_three, s
             assert np.array_equal(bits[b], wide[b][numbers[b].astype(np.int64) - 50 * b])
 
 
-def test_a_message_of_a_shuffle_with_rows_of_too_few_arrays_names_its_sender():
+@pytest.mark.parametrize("sent", [1, 3])
+def test_a_message_of_a_shuffle_with_rows_of_another_number_of_arrays_names_its_sender(sent):
     async def honest(party):
         engine = await ThreeEngine.set_up(party, COMPUTING)
         x = engine.public(XOR, np.zeros((1, 4), np.uint64))
@@ -48,11 +49,19 @@ def test_a_message_of_a_shuffle_with_rows_of_too_few_arrays_names_its_sender():
 
     async def wrong(party):
         await ThreeEngine.set_up(party, COMPUTING)
-        party.send("bob", Permuted((np.zeros((1, 4), np.uint64),)))
+        party.send("bob", Permuted((np.zeros((1, 4), np.uint64),) * sent))
 
     error = simulate({"ada": wrong, "bob": honest, "cleo": honest}).errors["bob"]
     assert isinstance(error, RemoteProtocolError)
     assert error.peer == "ada"
+
+
+def test_shares_of_other_words_than_the_groups_are_refused(run_three):
+    async def program(engine):
+        with pytest.raises(ShapeError, match=r"uint64, got .* of uint32"):
+            Shares(engine, XOR, [np.zeros(4, np.uint32)] * 2)
+
+    run_three(program)
 
 
 def test_arrays_of_different_rows_are_not_shuffled_together(run_three):

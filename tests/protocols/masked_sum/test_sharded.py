@@ -117,6 +117,27 @@ def test_clients_get_the_same_messages_and_the_server_the_same_sum_in_arcs_and_s
     assert not any(division.folder.iterdir())
 
 
+def test_slices_of_elements_of_a_byte_are_the_whole_vectors(play: Any, division: Division) -> None:
+    p = play(5, bits=8, length=20)
+    with ShardedServer(p.where, division) as server:
+        _, divided = play_both(p, server, without=("", "", "", ""))
+    np.testing.assert_array_equal(divided.total, reference(p.xs, p.terms))
+
+
+def test_masks_of_another_length_than_asked_of_a_worker_are_refused(play: Any, tmp_path: Path) -> None:
+    def do(asked: Iterable[arcs.Task]) -> Iterator[arcs.Answer]:
+        for task in asked:
+            answer = arcs.do(task)
+            yield replace(answer, total=answer.total[:1]) if isinstance(answer, arcs.Masks) else answer
+
+    p = play(5, length=20)
+    with (
+        ShardedServer(p.where, Division(tmp_path / "spool", clients=5, do=do)) as server,
+        pytest.raises(UsageError, match="expected masks of 20 elements from a worker"),
+    ):
+        play_both(p, server, without=("", "", "", ""))
+
+
 def altered(message: Any, field: str, at: int) -> Any:
     changed = np.array(getattr(message, field))
     changed.reshape(-1)[at] ^= 1
