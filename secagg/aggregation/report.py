@@ -71,8 +71,9 @@ class Report:
         and of the noise that is counted on.
       privacy: what was asked for; None without.
       noise_std: standard deviation of each number of the result, by the noise of all contributors and by rounding; of a
-        weighted mean to first order. With compression, of rounding at random and of numbers that were not drawn: the root
-        of the mean square over all numbers. 0 without either.
+        weighted mean to first order. With compression, at most the root of the mean square over all numbers, by
+        rounding at random and by numbers that were not drawn; of these it is estimated from those that were. 0 without
+        either.
     """
 
     operation: str
@@ -143,7 +144,10 @@ class Report:
                         )
                     )
                 rows.append(
-                    ("compressed", f"right on average; off by {self.noise_std:.3g} (root of the mean square)")
+                    (
+                        "compressed",
+                        f"right on average; off by at most {self.noise_std:.3g} (root of the mean square)",
+                    )
                 )
             return rows
         spent, asked = self.spent, self.privacy

@@ -51,7 +51,7 @@ class Encryption:
       bits: of Paillier's n; 3072 stand for 128 bits of security.
 
     Raises:
-      UsageError: an unknown scheme, or a length that is too short.
+      UsageError: an unknown scheme, a length that is too short, or a key holder that is no name.
     """
 
     key_holder: PartyId
@@ -61,6 +61,9 @@ class Encryption:
     def __post_init__(self) -> None:
         if self.scheme not in ("rlwe", "paillier"):
             raise UsageError(f"expected 'rlwe' or 'paillier' as the scheme, got {self.scheme!r:.40}")
+        holder: Any = self.key_holder
+        if not isinstance(holder, str) or not holder:
+            raise UsageError(f"expected the name of one node as key_holder, got {holder!r:.80}")
         if not isinstance(self.bits, int) or self.bits < 2048:
             raise UsageError(f"expected at least 2048 bits of Paillier's n, got {self.bits!r:.40}")
 

@@ -58,7 +58,7 @@ class SumServer:
       log: where it says what becomes of sums.
 
     Raises:
-      UsageError: a file that is not one of public keys, or a limit below 1.
+      UsageError: a file that is not one of public keys, names in the protection that are not in it, or a limit below 1.
       ImportError: noise is asked for, and its packages are missing.
 
     Attributes:
@@ -80,6 +80,7 @@ class SumServer:
         self._task.protection.check_packages()
         self._task.protection.check_encoding(self._task.encoding)
         limits_for({}, max_numbers)  # refuses what is no limit before anybody is asked
+        self._task.protection.check_names(self._peers)
         self._max_numbers, self._log = max_numbers, log
         self.frame: Final = wire.to_bytes(self._task)
         self.reports: list[SumReport] = []

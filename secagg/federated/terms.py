@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -131,6 +131,30 @@ class Protection:
             raise UsageError(
                 "the numbers of sums with noise, or within a bound that is checked, have a grid of their own; leave "
                 "compression out of Encoding"
+            )
+
+    def check_names(self, peers: Collection[PartyId]) -> None:
+        """Refuse names that are no node's, and a `min_clients` that all nodes together do not reach.
+
+        Raises:
+          UsageError: as told.
+        """
+        named: dict[str, tuple[PartyId, ...]] = {}
+        if self.encryption is not None:
+            named["key_holder"] = (self.encryption.key_holder,)
+        if self.shared_key is not None:
+            named["key_holders"] = self.shared_key.key_holders
+        if self.bounded is not None:
+            named["computing"] = self.bounded.computing
+        for what, names in named.items():
+            if strangers := [name for name in names if name not in peers]:
+                raise UsageError(
+                    f"expected names of the file of public keys as {what}, got {_some(strangers)}; its names are "
+                    f"{_some(peers)}"
+                )
+        if self.min_clients > len(peers):
+            raise UsageError(
+                f"no sum has {self.min_clients} nodes, as min_clients asks for: the file of public keys has {len(peers)}"
             )
 
     def check_packages(self) -> None:
@@ -316,6 +340,10 @@ def ready_parts(
     for name, shown in sorted((seen or {}).items()):
         parts += [name.encode(), shown]
     return parts
+
+
+def _some(names: Collection[PartyId]) -> str:
+    return ", ".join([*(f"{name!r:.80}" for name in list(names)[:5]), *(["..."] if len(names) > 5 else [])])
 
 
 def _encoded(names: Sequence[PartyId]) -> list[bytes]:

@@ -59,7 +59,8 @@ class Encoding:
         clips for all arrays and a max_weight, and takes no precision.
 
     Raises:
-      UsageError: a number out of range, or paths that are no texts; compression with a seed or without a max_weight.
+      UsageError: a number out of range, clips without paths, or paths that are no texts; compression with a seed or without
+        a max_weight.
     """
 
     clips: dict[str, float] = field(default_factory=dict)
@@ -73,6 +74,14 @@ class Encoding:
         if not isinstance(paths, tuple | list) or not all(isinstance(path, str) and path for path in paths):
             raise UsageError(f"expected a tuple of paths as leave_out, got {paths!r:.80}")
         object.__setattr__(self, "leave_out", tuple(paths))
+        if not isinstance(self.clips, dict):
+            raise UsageError(
+                f'expected clips by path, such as {{"": 1.0}} for all arrays, got {self.clips!r:.80}'
+            )
+        if self.compression is not None and not isinstance(self.compression, Compression):
+            raise UsageError(
+                f"expected a Compression, such as Compression(bits=8), got {self.compression!r:.80}"
+            )
         for what, number in ((f"a clip for {key!r:.80}", clip) for key, clip in self.clips.items()):
             _check_positive(what, number)
         _check_positive("a precision", self.precision)

@@ -9,7 +9,11 @@ import pytest
 
 from secagg.errors import UsageError
 from secagg.federated import Compression, Privacy
+from secagg.federated.bounded import Bounded
+from secagg.federated.encrypted import Encryption
 from secagg.federated.layout import Entry, Layout
+from secagg.federated.shared_key import SharedKey
+from secagg.federated.sum_server import SumServer
 from secagg.federated.terms import Agreement, Protection, ready_parts
 from secagg.federated.weighted import Encoding
 from secagg.signing import digest
@@ -73,6 +77,39 @@ def test_a_server_that_may_choose_among_graphs_pays_for_its_tries() -> None:
     assert -104 - 8 < active.parameters(1000, 1000).log2_insecure <= -104  # 2^64 tries
     more = replace(active, security_bits=50.0)
     assert more.parameters(1000, 1000).log2_insecure <= -114
+
+
+@pytest.mark.parametrize(
+    ("protection", "refused"),
+    [
+        (Protection(encryption=Encryption("zz")), "key_holder, got 'zz'; its names are 'a', 'b', 'c'"),
+        (Protection(shared_key=SharedKey(("a", "zz"))), "as key_holders, got 'zz'"),
+        (Protection(bounded=Bounded(("a", "b", "zz"), 1.0)), "as computing, got 'zz'"),
+        (Protection(min_clients=4), "no sum has 4 nodes"),
+    ],
+)
+def test_names_and_numbers_of_nodes_that_are_not_there_are_refused_before_a_round(
+    protection: Protection, refused: str
+) -> None:
+    with pytest.raises(UsageError, match=refused):
+        SumServer(PEERS, protection)
+    SumServer({**PEERS, "zz": bytes(32)}, protection)
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ({"clips": 0.5}, r"clips by path, .* got 0\.5"),
+        ({"clips": {"": 0.5}, "max_weight": 10, "compression": {"bits": 8}}, r"expected a Compression"),
+    ],
+)
+def test_settings_of_another_type_are_refused_with_what_was_expected(
+    settings: dict[str, Any], refused: str
+) -> None:
+    with pytest.raises(UsageError, match=refused):
+        Encoding(**settings)
+    with pytest.raises(UsageError, match="one node as key_holder"):
+        Encryption(["a"])  # type: ignore[arg-type]
 
 
 def test_what_a_ready_node_signs_depends_on_each_part() -> None:

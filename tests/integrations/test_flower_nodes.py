@@ -41,6 +41,7 @@ from flwr.serverapp.strategy import FedAvg, FedMedian, Krum
 from secagg import wire
 from secagg.errors import PlanError, RemoteProtocolError, ShapeError, UsageError
 from secagg.federated import messages as m
+from secagg.federated.encrypted import Encryption
 from secagg.federated.layout import Entry, Layout
 from secagg.federated.registration import Limits, Registration, limits_for, most_common, read_ready
 from secagg.federated.replay_guard import ReplayGuard
@@ -756,7 +757,10 @@ def test_strategies_that_look_at_single_replies_are_refused() -> None:
     for strategy in (FedMedian(), Krum()):
         with pytest.raises(UsageError, match="looks at single replies"):
             SecureAggregation(strategy, peers={})
-    assert "FedAvg" in repr(SecureAggregation(FedAvg(), peers={}))
+    peers = {name: bytes(32) for name in ("a", "b", "c")}
+    assert "FedAvg" in repr(SecureAggregation(FedAvg(), peers=peers))
+    with pytest.raises(UsageError, match="as key_holder, got 'zz'; its names are 'a', 'b', 'c'"):
+        SecureAggregation(FedAvg(), peers=peers, protection=Protection(encryption=Encryption("zz")))
 
 
 def test_a_mod_goes_to_other_processes() -> None:

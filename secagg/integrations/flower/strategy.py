@@ -66,7 +66,7 @@ class SecureAggregation(Strategy):
 
     Args:
       strategy: what is run; it must take a weighted mean of replies, as FedAvg and its kin do.
-      peers: the file of public keys, or its content.
+      peers: the file of public keys, or what `load_peers` returned.
       protection: the same as in the nodes' `SecureMod`.
       encoding: how numbers are written.
       weight_key: the metric that is the weight; by default the strategy's own.
@@ -75,8 +75,8 @@ class SecureAggregation(Strategy):
       poll_s: how often it is looked for answers.
 
     Raises:
-      UsageError: a strategy that compares single replies, a file that is not one of public keys, or evaluation without
-        noise beside training with noise.
+      UsageError: a strategy that compares single replies, a file that is not one of public keys, names in the protection
+        that are not in it, a time that is not positive, or evaluation without noise beside training with noise.
       ImportError: noise is asked for, and its packages are missing.
 
     Attributes:
@@ -103,6 +103,10 @@ class SecureAggregation(Strategy):
         self.strategy = strategy
         self.reports: list[SumReport] = []
         self._peers = dict(peers) if isinstance(peers, Mapping) else load_peers(peers)
+        if not (timeout_s > 0 and poll_s >= 0):
+            raise UsageError(
+                f"expected positive seconds as timeout_s and poll_s, got {timeout_s!r:.40} and {poll_s!r:.40}"
+            )
         self._timeout_s, self._poll_s = timeout_s, poll_s
         key = (
             weight_key
@@ -121,6 +125,7 @@ class SecureAggregation(Strategy):
             )
         self._max_numbers = max_numbers
         limits_for({}, max_numbers)  # refuses what is no limit before anybody is asked
+        self._protection.check_names(self._peers)
         self._grid: Grid | None = None
         self._asked: _Asked | None = None
         self._spent: dict[str, Counter[PartyId]] = {}
