@@ -117,6 +117,34 @@ def test_clients_get_the_same_messages_and_the_server_the_same_sum_in_arcs_and_s
     assert not any(division.folder.iterdir())
 
 
+def test_too_few_answers_are_laid_to_the_silent_of_the_sum_alone(play: Any, division: Division) -> None:
+    p = play(5, length=20)
+    with ShardedServer(p.where, division) as server:
+        for name in p.names:
+            message = p.clients[name].advertise()
+            p.server.take_keys(name, message)
+            server.take_keys(name, message)
+        list(server.close_keys())
+        keys = p.server.close_keys()
+        for name in p.names:
+            message = p.clients[name].share(keys[name])
+            p.server.take_shares(name, message)
+            server.take_shares(name, message)
+        list(server.close_shares())
+        inboxes = p.server.close_shares()
+        for name in p.names[:4]:
+            server.take_input(name, p.clients[name].mask(p.xs[name], inboxes[name]))
+        request = server.close_inputs()
+        for name in p.names[:3]:
+            server.take_answer(name, p.clients[name].unmask(request))
+        with pytest.raises(
+            TooFewPartiesError, match="c0's secret from at least 4 clients, got 3; "
+        ) as caught:
+            server.finish()
+    assert "c3" in str(caught.value)
+    assert "c4" not in str(caught.value)
+
+
 def test_slices_of_elements_of_a_byte_are_the_whole_vectors(play: Any, division: Division) -> None:
     p = play(5, bits=8, length=20)
     with ShardedServer(p.where, division) as server:
