@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import resource
+import secrets
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -35,13 +37,15 @@ def one_thread() -> None:
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+    """Return ports at which nobody listens, below those that the system gives to whoever dials: none is taken meanwhile."""
+    draw, sockets = secrets.SystemRandom(), list[socket.socket]()
+    with contextlib.ExitStack() as stack:
+        while len(sockets) < count:
+            s = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                s.bind(("127.0.0.1", draw.randrange(20_000, 32_000)))
+                sockets.append(s)
+        return [s.getsockname()[1] for s in sockets]
 
 
 def _party(
