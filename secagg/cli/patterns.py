@@ -56,7 +56,8 @@ def _type(kind: Type) -> str:
     if isinstance(kind, Category):
         return f"one of {', '.join(kind.values)}"
     if isinstance(kind, Real):
-        return f"number, {kind.min} to {kind.max}, {kind.decimals} decimals"
+        further = ", further ones are cut" if kind.cut else ""
+        return f"number, {kind.min} to {kind.max}, {kind.decimals} decimals{further}"
     return _WORDS.get(type(kind), type(kind).__name__.lower())
 
 

@@ -87,6 +87,8 @@ class DecimalColumn:
       noun: what a number of the column is.
       bounds: the range, in whole numbers or decimals; from "0" where nothing below zero can be.
       outside: what is wrong with a number out of the range.
+      negative: what is wrong with a number below zero where nothing below zero can be.
+      cut: decimals below the unit are left off; see `Real`.
     """
 
     def __init__(
@@ -100,7 +102,9 @@ class DecimalColumn:
         decimals: int,
         bounds: tuple[str, str],
         outside: str,
+        negative: str,
         nullable: bool = False,
+        cut: bool = False,
     ) -> None:
         expect(table, column, NUMERIC, f"{noun} is a number")
         is_text = table.columns[column].type == "VARCHAR"
@@ -120,7 +124,7 @@ class DecimalColumn:
         self.value = f"({scaled} * {10**decimals})::BIGINT"
         spelt, separators = self._separated(is_text, dialect)
         damages = []
-        if is_text:
+        if is_text and not cut:
             lost = f"NOT {plain} AND {matches(amount, _SCIENTIFIC)} AND NOT {matches(amount, _ZERO)}"
             damages = [
                 (lost, "is in scientific notation, where a spreadsheet has cut digits; export the column as text"),
@@ -137,9 +141,10 @@ class DecimalColumn:
             f"CASE WHEN NOT {plain} AND {matches(amount, NUMBER_TEXT)} "
             f"THEN TRY_CAST({amount} AS DECIMAL(38, 18)) END AS {wide}"
         )
+        kept = f"({wide} - {wide} % {unit}::DECIMAL(38, 18))" if cut else wide
         self.units = (
             f"CASE WHEN {plain} THEN TRY_CAST({amount} AS {type_}) "
-            f"WHEN {wide} BETWEEN {-most if signed else 0} AND {most} THEN {wide}::{type_} END AS {units}"
+            f"WHEN {wide} BETWEEN {-most if signed else 0} AND {most} THEN {kept}::{type_} END AS {units}"
         )
         self.exact = (
             f"coalesce(CASE WHEN {wide} = 0 THEN {matches(amount, _ZERO)} ELSE {wide} = {units} "
@@ -149,7 +154,7 @@ class DecimalColumn:
         below = (
             "is below zero in a form that is not known; write it with a minus sign in front"
             if signed
-            else "is negative"
+            else negative
         )
         self.conditions = [
             (f"coalesce({self._written}, '') = ''", "is missing"),
@@ -159,12 +164,12 @@ class DecimalColumn:
             (f"{amount} IS NULL OR NOT ({plain} OR {matches(amount, NUMBER_TEXT)})", "is not a number"),
             *([] if signed else [
                 (f"CASE WHEN {plain} THEN {units} < 0 ELSE coalesce({wide} < 0, starts_with({amount}, '-')) END",
-                 "is negative"),
+                 negative),
             ]),
             *damages,
             (f"{units} IS NULL OR {units} > {largest}{f' OR {units} < {lowest}' if signed else ''}",
              outside),
-            (f"NOT {plain} AND NOT {exact}", f"has digits below {unit}"),
+            *([] if cut else [(f"NOT {plain} AND NOT {exact}", f"has digits below {unit}")]),
         ]  # fmt: skip
 
     def _separated(self, is_text: bool, dialect: Dialect) -> tuple[str, list[tuple[str, str]]]:
@@ -213,6 +218,7 @@ def money_column(
     return DecimalColumn(
         table, column, number, dialect,
         noun="an amount", decimals=decimals, bounds=("0", str(largest)), nullable=kind.nullable,
+        negative="is negative",
         outside=f"is above {largest}" if kind.max is None else f"lies outside 0 to {largest}",
     )  # fmt: skip
 
@@ -220,10 +226,11 @@ def money_column(
 def real_column(table: Source, column: str, number: int, kind: Real, dialect: Dialect) -> DecimalColumn:
     """Return the SQL of a number of a range and of so many decimals."""
     bounds = (f"{kind.min:f}", f"{kind.max:f}")
+    outside = f"lies outside {bounds[0]} to {bounds[1]}"
     return DecimalColumn(
         table, column, number, dialect,
-        noun="a number", decimals=kind.decimals, bounds=bounds, nullable=kind.nullable,
-        outside=f"lies outside {bounds[0]} to {bounds[1]}",
+        noun="a number", decimals=kind.decimals, bounds=bounds, nullable=kind.nullable, cut=kind.cut,
+        outside=outside, negative=outside,
     )  # fmt: skip
 
 

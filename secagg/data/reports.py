@@ -35,13 +35,13 @@ _ADVICE: Final = {
     "is above": "true amounts that are larger: all parties raise largest_amount in the job's [data]; without these "
     "rows the sums would be wrong",
     "is negative": "amounts below zero: net reversals against what they reverse; the patterns add up amounts from 0",
-    "has digits below": "digits below the smallest unit: round them by your own rule, or raise currency_decimals in "
-    "the job's [data]",
+    "has digits below": "digits below the smallest unit: round them by your own rule; of amounts, all parties may "
+    "raise currency_decimals in the job's [data] instead",
     "is not UTF-8": "text in another encoding: say it, on the command line --encoding, such as cp1252",
-    "is in scientific notation": "amounts in scientific notation: export them with all digits",
-    "can be read with decimals": "amounts in text: say their separators, such as --decimal , --thousands .",
-    "has separators": "amounts in text: say their separators, such as --decimal , --thousands .",
-    "has other separators": "amounts with other separators: see --decimal and --thousands",
+    "is in scientific notation": "numbers in scientific notation: export them with all digits",
+    "can be read with decimals": "numbers in text: say their separators, such as --decimal , --thousands .",
+    "has separators": "numbers in text: say their separators, such as --decimal , --thousands .",
+    "has other separators": "numbers with other separators: see --decimal and --thousands",
     "has a currency": "amounts with a currency: export the numbers alone, and amounts of one currency",
     "is an IBAN that others": "IBANs: export them in capitals without spaces, or all parties agree on "
     'identifiers = "iban" in the job\'s [data]; without them, findings would be missing',

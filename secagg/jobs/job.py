@@ -293,7 +293,7 @@ class Job:
 
     def trust(self) -> str:
         """Return who is trusted with what, and what those who are not could learn."""
-        return self.pattern.trust(self.terms)
+        return self.pattern.trust(self.parameters, self.terms)
 
     def warnings(self) -> list[str]:
         """Return a sentence for each term that protects nobody, or fewer than it seems."""

@@ -239,11 +239,25 @@ def _check(
         generalise=_recipe(exact.get("generalise", {}), pattern, data),
         shards=fields.shards,
     )
+    _check_named(pattern, parameters, data)
     try:
         pattern.check(job.parameters, job.terms)
     except UsageError as error:
         raise FieldFault("parameters" if fields.sql is None else "sql", str(error)) from None
     return job
+
+
+def _check_named(pattern: Pattern, parameters: Any, data: Conventions) -> None:
+    """Refuse identifiers that a job names, such as groups, and that no table could have by the job's rules."""
+    named: Mapping[str, str] = getattr(pattern, "named", {})
+    for parameter, field in named.items():
+        texts = list(getattr(parameters, parameter))
+        _, refused = data.rule(field).spell(texts)
+        for place, why in refused.items():
+            raise FieldFault(
+                f"parameters.{parameter}",
+                f"{texts[place]!r:.80} {why}; if it is a real one, all parties list it as real_identifiers in [data]",
+            )
 
 
 def _installed(fields: _JobFile, folder: Path, values: Mapping[str, Any]) -> Installed:

@@ -353,7 +353,7 @@ class QueryPattern:
             found.append(Disclosure(what, own, each_its_own=True))
         return found
 
-    def trust(self, terms: Terms) -> str:
+    def trust(self, parameters: Any, terms: Terms) -> str:  # noqa: ARG002
         """Return what is taken of the computing parties: three follow the protocol, of four one may lie."""
         if len(terms.roles[COMPUTING]) == 4:
             return _ONE_MAY_LIE + _TWO_POOL + _MADE_UP

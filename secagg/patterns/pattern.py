@@ -239,7 +239,7 @@ class Pattern(Protocol):
     def opens(self, parameters: Any, terms: Terms) -> Sequence[Disclosure]:
         """Return everything that a run opens, and to whom."""
 
-    def trust(self, terms: Terms) -> str:
+    def trust(self, parameters: Any, terms: Terms) -> str:
         """Return who is trusted with what, and what those who are not could learn, in whole sentences."""
 
     def warnings(self, parameters: Any, terms: Terms) -> Sequence[str]:

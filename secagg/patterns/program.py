@@ -106,6 +106,14 @@ _TWO_POOL: Final = (
     "Two computing parties that pool what they hold see every row's numbers under pseudonyms. With an input party's help "
     "they can test guesses of whose they are. "
 )
+_TWO_POOL_ROWS: Final = (
+    "Two computing parties that pool what they hold see the numbers of every row, and which input party put it in. No "
+    "identifiers are shared. "
+)
+_TWO_POOL_COUNTS: Final = (
+    "Two computing parties that pool what they hold see the counts and sums that each input party puts in, small ones among "
+    "them. No rows and no identifiers are shared. "
+)
 _LIES: Final = "A computing party that lies is not caught, and can have the others' rows opened to itself. "
 _MADE_UP: Final = "An input party that puts in made-up rows learns what the results tell about these."
 
@@ -161,6 +169,7 @@ class ProgramPattern(ABC):
         such a sum could exceed 62 bits is refused.
       hides_below: the parameter below whose number of rows nothing is told, or None. Row counts that depend on rows are
         rounded up then, and nobody announces 0: exact ones would tell what is hidden. See `row_step`.
+      named: parameters that list identifiers, and of which field. A job is refused that names what no table can have.
     """
 
     name: str
@@ -177,6 +186,7 @@ class ProgramPattern(ABC):
     summed: ClassVar[tuple[str, ...]] = ()
     factor: ClassVar[int] = 1
     hides_below: ClassVar[str | None] = None
+    named: ClassVar[Mapping[str, str]] = {}
 
     # What a pattern is made of.
 
@@ -262,11 +272,16 @@ class ProgramPattern(ABC):
         ]
         return [*found, Disclosure(self.tells, self.recipients(terms), each_its_own=self.about is not None)]
 
-    def trust(self, terms: Terms) -> str:
+    def trust(self, parameters: Any, terms: Terms) -> str:
         """Return what is taken of the computing parties: three follow the protocol, of four one may lie."""
+        layout = self._layout(parameters, terms)
+        if any(isinstance(kind, Identifier) for columns in layout.values() for kind in columns.values()):
+            pooled = _TWO_POOL
+        else:
+            pooled = _TWO_POOL_COUNTS if set(layout) <= set(self.sizes(parameters)) else _TWO_POOL_ROWS
         if len(terms.roles[COMPUTING]) == 4:
-            return _ONE_MAY_LIE + _TWO_POOL + _MADE_UP
-        return _FOLLOW + _TWO_POOL + _LIES + _MADE_UP
+            return _ONE_MAY_LIE + pooled + _MADE_UP
+        return _FOLLOW + pooled + _LIES + _MADE_UP
 
     def warnings(self, parameters: Any, terms: Terms) -> list[str]:  # noqa: ARG002
         """Warn of two input parties, who read each other's figures out of joint ones."""
@@ -308,7 +323,7 @@ class ProgramPattern(ABC):
         return Cost(rounds, sent, expected=rehearsed.expected)
 
     def risks(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> list[Risk]:
-        """Return the chance that identifiers are confused."""
+        """Return the chance that identifiers are confused, where any are compared."""
         total = sum(
             sum(isinstance(kind, Identifier) for kind in columns.values()) * sum(sizes.values())
             for columns, sizes in zip(
@@ -317,6 +332,8 @@ class ProgramPattern(ABC):
                 strict=True,
             )
         )
+        if not total:
+            return []
         return [
             Risk(
                 "log2_false_match",

@@ -106,12 +106,17 @@ class Real:
     """A number of a public range with so many decimals; read as int64, in units of 10**-decimals.
 
     A number with more decimals is refused; a floating-point column is read as the shortest decimals that name each number.
+
+    Attributes:
+      cut: further decimals are left off, towards zero, in place of a refusal, and text may be in scientific notation; for
+        what a program computes, such as a model's scores.
     """
 
     min: Decimal
     max: Decimal
     decimals: int
     nullable: bool = False
+    cut: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "min", Decimal(self.min))

@@ -266,7 +266,7 @@ def test_typed_columns_of_the_new_types_are_read(tmp_path: Path) -> None:
         ("-1.5,", "(1.5),", "level is below zero in a form that is not known"),
         ("-1.5,", ",", "level is missing"),
         ("0.25", "1.1", "score lies outside 0 to 1"),
-        ("0.25", "-0.1", "score is negative"),
+        ("0.25", "-0.1", "score lies outside 0 to 1"),
         ("north", "North", "ward is none of the category's values"),
         ("yes", "maybe", "smokes is neither true nor false"),
         ("2020-02-29", "2021-02-29", "day is not an ISO date"),
@@ -290,3 +290,18 @@ def test_a_value_of_the_new_types_that_cannot_be_is_named(
     path = put(tmp_path, VISIT + GOOD + GOOD.replace(old, new, 1))
     with pytest.raises(DataError, match=re.escape(f"t.csv:3: {reason}")):
         read_table(path, VISITS)
+
+
+def test_further_decimals_of_a_score_are_cut_where_the_type_says_so_and_no_score_passes_an_edge(
+    tmp_path: Path,
+) -> None:
+    scores = Schema(score=Real(Decimal(0), Decimal(1), 15, cut=True))
+    path = tmp_path / "t.csv"
+    path.write_text("score\n0.8444218515250481\n1.2e-05\n0.0999999999999999994\n0.30000000000000004\n1\n")
+    found = [844421851525048, 12 * 10**9, 99999999999999, 3 * 10**14, 10**15]
+    assert read_table(path, scores)["score"].tolist() == found
+    for wrong in ("-0.1", "1.7"):
+        path.write_text(f"score\n{wrong}\n")
+        with pytest.raises(DataError, match="score lies outside 0 to 1") as refused:
+            read_table(path, scores)
+        assert "reversals" not in str(refused.value)

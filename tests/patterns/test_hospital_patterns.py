@@ -18,7 +18,10 @@ from bank_tables import terms_of
 from costs import measured
 from hospital_tables import HOSPITALS, largest_difference, parts, patients, strings, with_covariates
 from program_runs import played
+from secagg.data.conventions import Conventions
 from secagg.errors import DataError, PlanError, RangeError
+from secagg.jobs.job_file import _check_named
+from secagg.jobs.parameters import read_parameters
 from secagg.patterns.health import (
     ASSOCIATION,
     COHORT_COUNT,
@@ -30,10 +33,12 @@ from secagg.patterns.health import (
     LOGISTIC_REGRESSION,
     LOGRANK,
     MARKER_COOCCURRENCE,
+    METRICS_BY_GROUP,
     POISSON_REGRESSION,
     RARE_VARIANT,
     SURVIVAL,
 )
+from secagg.toml_files import FieldFault
 
 ROSSI = load_rossi().iloc[::4]
 EVENT = ROSSI["arrest"].to_numpy() == 1
@@ -599,3 +604,23 @@ def test_variants_of_an_outcome_are_ranked_by_the_score_test_of_logistic_regress
     wrong = with_genotypes(outcome / 2, age, dosages, names)
     with pytest.raises(DataError, match="trait: expected 0 or 1 of each of"):
         ASSOCIATION.local(parameters, wrong["yew"])
+
+
+def test_what_pooled_shares_tell_is_said_by_what_is_shared() -> None:
+    terms = terms_of(HOSPITALS, computing=COMPUTING)
+    groups = METRICS_BY_GROUP.Parameters(("young", "old"))
+    rows = dict.fromkeys(HOSPITALS, 100)
+    assert "counts and sums that each input party puts in" in METRICS_BY_GROUP.trust(groups, terms)
+    assert "pseudonyms" not in METRICS_BY_GROUP.trust(groups, terms)
+    assert METRICS_BY_GROUP.risks(groups, terms, rows) == []
+    assert "every row's numbers under pseudonyms" in COHORT_COUNT.trust(COHORT_COUNT.Parameters(), terms)
+    assert COHORT_COUNT.risks(COHORT_COUNT.Parameters(), terms, rows)[0].log2 < -40
+
+
+def test_a_job_names_its_groups_and_none_that_no_table_can_have() -> None:
+    with pytest.raises(FieldFault, match="groups"):
+        read_parameters(METRICS_BY_GROUP, {}, decimals=2)
+    groups = METRICS_BY_GROUP.Parameters(("young", "unknown"))
+    with pytest.raises(FieldFault, match="'unknown' stands for no identifier.*real_identifiers"):
+        _check_named(METRICS_BY_GROUP, groups, Conventions())
+    _check_named(METRICS_BY_GROUP, groups, Conventions(real_identifiers=("unknown",)))

@@ -32,7 +32,7 @@ from secagg.query.schema import Boolean, Identifier, Real, Schema
 from secagg.statistics.ratios import MOST
 from secagg.statistics.served import SCORE_BITS, group_counts, metrics_of, released
 
-_DECIMALS: Final = 6  # of scores
+_DECIMALS: Final = 15  # of scores, as far as whole numbers hold all that a model writes
 _NAMED: Final = {
     "rows": "patients",
     "accuracy": "accuracy",
@@ -46,7 +46,7 @@ _NAMED: Final = {
 class Served(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The groups, the score bins, from which score on the model says yes, and what is told."""
 
-    groups: tuple[str, ...] = ("a", "b")
+    groups: tuple[str, ...]
     bins: Annotated[int, Meta(ge=1, le=64)] = 10
     threshold: Annotated[float, Meta(ge=0, lt=1)] = 0.5
     min_patients: Annotated[int, Meta(ge=2)] = 20
@@ -62,13 +62,14 @@ class MetricsByGroup(ProgramPattern):
             patient=Identifier(),
             group=Identifier(repeated=True),
             label=Boolean(),
-            score=Real(Decimal(0), Decimal(1), _DECIMALS),
+            score=Real(Decimal(0), Decimal(1), _DECIMALS, cut=True),
         )
     }
     results = Schema(group=Identifier(), what=Identifier(), value=STATISTIC)
     Parameters = Served
     example = staticmethod(examples.metrics_by_group)
     hides_below = "min_patients"
+    named = {"groups": "group"}  # noqa: RUF012  # nobody changes it
     tells = (
         "of each group of enough patients their number; of each with enough of either label the model's accuracy, true and "
         "false positive rates and calibration"

@@ -186,7 +186,7 @@ class TwoOrganisations(ABC):
             Disclosure(self.tells, self.recipients(terms), each_its_own=self.each_its_own),
         ]
 
-    def trust(self, terms: Terms) -> str:  # noqa: ARG002
+    def trust(self, parameters: Any, terms: Terms) -> str:  # noqa: ARG002
         """Return that both follow the protocol, and what one that does not could do."""
         return _FOLLOW + self.lies + _MADE_UP
 

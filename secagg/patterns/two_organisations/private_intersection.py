@@ -49,9 +49,9 @@ class PrivateIntersection(TwoOrganisations):
             return None
         return [(str(who),) for who in own.identifiers[np.flatnonzero(common)].tolist()]
 
-    def trust(self, terms: Terms) -> str:
+    def trust(self, parameters: Any, terms: Terms) -> str:
         """Return that both follow the protocol, and what oblivious transfers rest on besides."""
-        return super().trust(terms) + (
+        return super().trust(parameters, terms) + (
             " Computed by oblivious transfers, it rests on SHA-256 and AES behaving like random functions as well."
         )
 

@@ -147,7 +147,7 @@ class Headcount:
     def opens(self, parameters: Any, terms: Terms) -> list[Disclosure]:
         return [Disclosure("each hospital's number of beds and of staff", terms.roles["result"])]
 
-    def trust(self, terms: Terms) -> str:
+    def trust(self, parameters: Any, terms: Terms) -> str:
         return "The health authority learns each hospital's numbers."
 
     def warnings(self, parameters: Any, terms: Terms) -> list[str]:
