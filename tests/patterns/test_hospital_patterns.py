@@ -21,7 +21,6 @@ from program_runs import played
 from secagg.data.conventions import Conventions
 from secagg.errors import DataError, PlanError, RangeError
 from secagg.jobs.job_file import _check_named
-from secagg.jobs.parameters import read_parameters
 from secagg.patterns.health import (
     ASSOCIATION,
     COHORT_COUNT,
@@ -618,9 +617,9 @@ def test_what_pooled_shares_tell_is_said_by_what_is_shared() -> None:
 
 
 def test_a_job_names_its_groups_and_none_that_no_table_can_have() -> None:
-    with pytest.raises(FieldFault, match="groups"):
-        read_parameters(METRICS_BY_GROUP, {}, decimals=2)
+    with pytest.raises(PlanError, match="names for groups, got 0"):
+        METRICS_BY_GROUP.check(METRICS_BY_GROUP.Parameters(), terms_of(HOSPITALS, computing=COMPUTING))
     groups = METRICS_BY_GROUP.Parameters(("young", "unknown"))
-    with pytest.raises(FieldFault, match="'unknown' stands for no identifier.*real_identifiers"):
+    with pytest.raises(FieldFault, match=r"'unknown' stands for no identifier.*real_identifiers"):
         _check_named(METRICS_BY_GROUP, groups, Conventions())
     _check_named(METRICS_BY_GROUP, groups, Conventions(real_identifiers=("unknown",)))

@@ -46,7 +46,7 @@ _NAMED: Final = {
 class Served(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The groups, the score bins, from which score on the model says yes, and what is told."""
 
-    groups: tuple[str, ...]
+    groups: tuple[str, ...] = ()  # which `check` refuses: a job names them
     bins: Annotated[int, Meta(ge=1, le=64)] = 10
     threshold: Annotated[float, Meta(ge=0, lt=1)] = 0.5
     min_patients: Annotated[int, Meta(ge=2)] = 20
