@@ -20,6 +20,7 @@ from secagg.network.identity import check_certificate, check_name, load_certific
 from secagg.network.tcp import Timeouts
 from secagg.party import PartyId
 from secagg.patterns.pattern import Pattern
+from secagg.protocols.group_by.layout import MOST_SHARDS
 from secagg.toml_files import FieldFault
 
 _PEM: Final = "-----BEGIN"
@@ -87,6 +88,10 @@ def check_members(
 def check_shards(shards: int, members: Sequence[Member]) -> None:
     """Raise `FieldFault` where shards and workers do not go together."""
     places = {member.name: len(member.workers) for member in members}
+    if shards != 1 and (not 1 < shards <= MOST_SHARDS or shards & shards - 1):
+        raise FieldFault(
+            "shards", f"expected 2, 4, 8, ... up to {MOST_SHARDS}, or this field left out, got {shards}"
+        )
     if shards == 1 and any(places.values()):
         raise FieldFault(
             "shards", "parties have workers, and the work is not divided; set shards to 2, 4, 8, ..."

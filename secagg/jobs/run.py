@@ -280,8 +280,8 @@ class Part:
     def progress(self, party: Party) -> Progress:
         """Return how far this party is."""
         sent = sum(traffic.frame_bytes for traffic in party.ledger.sent_to.values()) + self.watch.sent_bytes
-        news = tuple(self.watch.news)
-        self.watch.news.clear()
+        # Other threads may add to it meanwhile.
+        news = tuple(self.watch.news.pop(0) for _ in range(len(self.watch.news)))
         expected = self.forecast.payload_bytes.get(self.me, 0) if self.forecast is not None else 0
         share = min(1.0, sent / expected) if expected else 0.0
         phase = party.ledger.phase

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from secagg.errors import PeerVanishedError, UsageError
@@ -42,6 +42,7 @@ def tell_unable(
     agreement: bytes,
     cause: Cause,
     wait_s: float = _WAIT_S,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> tuple[PartyId, ...]:
     """Tell all parties that are there, and return whom this party could tell, in roster order.
 
@@ -49,6 +50,7 @@ def tell_unable(
       peers: all parties, this one among them.
       listen, agreement: as in `run_party`.
       wait_s: how long to look for the others.
+      is_over: whether nobody waits any more; asked again and again.
     """
     try:
         telling = _Telling(me, identity, peers, listen, Unable(agreement, cause))
@@ -56,7 +58,7 @@ def tell_unable(
         _log.info("%s tells nobody that it cannot take part: %s", me, error)
         return ()
     with contextlib.closing(telling):
-        telling.run(wait_s)
+        telling.run(wait_s, is_over=is_over)
     return tuple(peer.name for peer in peers if peer.name in telling.done)
 
 

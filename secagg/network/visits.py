@@ -76,15 +76,24 @@ class Visits(abc.ABC):
         """
         _log.info("%s was not reached%s: %s", peer, ", for a certificate" if refused else "", fault)
 
-    def run(self, wait_s: float, on_done: Callable[[PartyId], None] = lambda _: None) -> None:
+    def run(
+        self,
+        wait_s: float,
+        on_done: Callable[[PartyId], None] = lambda _: None,
+        *,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Visit until all have been talked to, or the time is over.
 
         Args:
           on_done: called once for each peer, when the first whole conversation with it is over.
+          is_over: whether nobody is to be visited any more; asked again and again.
         """
         until = time.monotonic() + wait_s
         told: set[PartyId] = set()
         while (now := time.monotonic()) < until and (self.done < self._addresses.keys() or self._answering()):
+            if is_over():
+                break
             self._turn(now)
             for name in sorted(self.done - told):
                 told.add(name)

@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives import serialization
 from msgspec.structs import replace
 
 from ports import reserved_ports
@@ -38,8 +40,10 @@ from secagg.jobs.job_file import parse_job
 from secagg.jobs.plain import decode, encode
 from secagg.jobs.run import Part
 from secagg.jobs.shards import LocalWorkers, Watch, Work, Workplace, attempts, find_in_shards, worker
+from secagg.jobs.shards.gathering import gathered
 from secagg.joint.audit.gate import of_workers
 from secagg.ledger import Ledger
+from secagg.network import visits
 from secagg.network.identity import Identity, certificate_pem, create_identity
 from secagg.network.tcp import Peer, Timeouts, run_party
 from secagg.protocols.group_by import Field, Layout, Query, Rows, announce, reference
@@ -184,6 +188,11 @@ def test_a_lost_worker_in_each_step_costs_its_shard_alone_and_the_findings_are_t
         "the worker of west was lost, shard 2, which is done again (attempt 2 of 5)",
         "the worker of south was lost, shard 2, which is done again (attempt 2 of 5)",
     ]
+    assert ("south's worker of shard 1 was lost in the step compute", 1) in [
+        (news.split(";")[0], news.count("told")) for news in found["south"][1].news
+    ]
+    lists = {(one["step"], one["shard"]): one["lost"] for one in watch.done if one["lost"]}
+    assert lists == {("compute", 1): [["south"]], ("compute", 2): [["west"]], ("open", 2): [["south"]]}
     assert watch.sent_bytes > 50_000
     # Whoever waits for a worker that never comes hears of it, and does not wait until it gives up.
     for name in ("north", "west"):
@@ -203,6 +212,42 @@ def test_a_lost_worker_in_each_step_costs_its_shard_alone_and_the_findings_are_t
         text = encode({"tasks": of_bank.tasks})
         assert b"everybody's" not in text  # a worker gets no identifier
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]  # what was kept is deleted
+
+
+def test_who_comes_after_a_worker_was_lost_is_told_however_late_and_its_address_is_free_then(
+    identities, ports, monkeypatch
+):
+    late, begun = [0.0], threading.Event()
+
+    def clock() -> float:
+        now = time.monotonic() + late[0]
+        begun.set()
+        return now
+
+    monkeypatch.setattr(visits, "time", SimpleNamespace(monotonic=clock))
+    peers = [Peer(name, "127.0.0.1", ports[i], identities[name].certificate) for i, name in enumerate(BANKS)]
+    told = [[peer.name, peer.host, peer.port, certificate_pem(peer.certificate)] for peer in peers]
+    pem = identities["south"].secret_key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    task = {"me": "south", "peers": told, "secret_key": pem, "listen": told[1][1:3], "agreement": bytes(32)}
+    nothing: Future[bytes | None] = Future()
+    nothing.set_result(None)
+    losses: list[int] = []
+    with gathered(ThreadWorkers(), [nothing], [task], losses.append) as answers:
+        assert (answers, losses) == ([None], [0])
+        assert begun.wait(20)
+        late[0] = 3600.0  # an hour after the loss
+        for name in ("north", "west"):  # who listens for south, and who calls it, one after the other
+            with pytest.raises(AbortedError, match="south ended the run: its worker was lost"):
+                run_party(
+                    lambda party: None, me=name, identity=identities[name], peers=peers,
+                    listen=("127.0.0.1", ports[BANKS.index(name)]), agreement=bytes(32),
+                    timeouts=Timeouts(connect_s=5),
+                )  # fmt: skip
+    with gathered(ThreadWorkers(), [nothing], [task], losses.append):  # nobody comes, and nobody waits
+        pass
+    visits.open_listener("south", ("127.0.0.1", ports[1])).close()
 
 
 @pytest.mark.slow
@@ -525,7 +570,7 @@ def test_parties_agree_on_shards_and_the_number_of_workers_and_not_on_where_thes
     ("old", "new", "says"),
     [
         ("shards = 8\n", "", "the work is not divided"),
-        ("shards = 8", "shards = 3", "2, 4, .* got 3"),
+        ("shards = 8", "shards = 3", "job.toml:3: shards: expected 2, 4, .* up to 256.* got 3"),
         (', "127.0.0.1:7422"', "", "north has 2, south has 1, west has 2"),
         ("127.0.0.1:7422", "127.0.0.1:7411", "have the address 127.0.0.1:7411"),
         ("127.0.0.1:7422", "nowhere", "parties.1..workers: expected host:port"),

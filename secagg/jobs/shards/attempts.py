@@ -109,7 +109,8 @@ class Watch:
     """What is known of work on shards while it goes on.
 
     Attributes:
-      done: what the record says of each step of each shard that is done: attempts, ledger, peak memory, processor time.
+      done: what the record says of each step of each shard that is done: attempts, whose workers were lost in
+        each attempt before, ledger, peak memory, processor time.
       news: what the people who run it are to be told, oldest first; whoever tells them takes it out.
     """
 
@@ -189,6 +190,7 @@ class Attempts:
         """
         results: dict[int, Plain] = {}
         tried: Counter[int] = Counter()
+        lost: dict[int, list[list[PartyId]]] = {}  # of each shard, whose workers were lost, by attempt
         left = list(range(self._layout.shards))
         while left:
             turn = self._next(step, left)
@@ -200,9 +202,10 @@ class Attempts:
                 answer = answers[i]
                 if answer is not None and not those:
                     results[shard] = answer["result"]
-                    self._note(step, shard, tried[shard], answer)
+                    self._note(step, shard, tried[shard], lost.get(shard, []), answer)
                 elif tried[shard] < MOST_ATTEMPTS:
                     left.append(shard)
+                    lost.setdefault(shard, []).append(_losers(those))
                     self._watch.news.append(_again(step, shard, tried[shard], those))
                 else:
                     raise self._lost_too_often(step, shard, those)
@@ -239,18 +242,40 @@ class Attempts:
             self._check(name, message.turn, len(message.certificates), len(turn))
             _check_certificates(name, message.certificates)
         await self._compare({name: message.certificates for name, message in told.items()}, "no worker began")
-        started, tasks = [], []
+        started, tasks, shards = [], [], list(turn.values())
         for i, (place, shard) in enumerate(turn.items()):
             certificates = {name: told[name].certificates[i] for name in party.roster}
             told_address = work.addresses[party.me][place]
             tasks.append(self._task(step, place, shard, tried[shard] + 1, own[i], certificates))
             started.append(work.here.workers.start(place, told_address, work.module, encode(tasks[-1])))
-        answers = gathered(work.here.workers, started, tasks)
+
+        def tell_loss(i: int) -> None:
+            self._watch.news.append(
+                f"{party.me}'s worker of shard {shards[i]} was lost in the step {step}; "
+                "others' workers that wait for it are told"
+            )
+
+        # Once all have said how theirs ended, nobody waits for one that was lost.
+        with gathered(work.here.workers, started, tasks, tell_loss) as answers:
+            found, words = await self._ended(answers, shards)
+        ended = {name: one.ended for name, one in words.items()}
+        await self._compare({name: [bytes(how)] for name, how in ended.items()}, "the run ends")
+        return [answer if _how(answer) == _WELL else None for answer in found], ended
+
+    async def _ended(
+        self, answers: Sequence[bytes | None], shards: Sequence[int]
+    ) -> tuple[list[Plain | None], dict[PartyId, WorkersEnded]]:
+        """Return what this party's workers answered, and what everybody says of how its own ended.
+
+        Raises:
+          what a worker raised that would come again.
+        """
+        party = self._party
         found = [None if answer is None else decode(answer) for answer in answers]
-        for answer, shard in zip(found, turn.values(), strict=True):
+        for answer, shard in zip(found, shards, strict=True):
             if answer is not None and "error" in answer and not answer["lost"]:
                 raise raised(answer, f"{party.me}'s worker of shard {shard}")
-        for answer, shard in zip(found, turn.values(), strict=True):
+        for answer, shard in zip(found, shards, strict=True):
             if fault := _own_fault(answer):
                 # To this party's people alone: it names folders.
                 self._watch.news.append(f"{party.me}'s worker of shard {shard} ended: {fault}")
@@ -258,14 +283,12 @@ class Attempts:
         party.broadcast(word)
         words = {party.me: word} | await party.gather(WorkersEnded, party.others)
         for name, one in words.items():
-            self._check(name, one.turn, len(one.ended), len(turn))
+            self._check(name, one.turn, len(one.ended), len(shards))
             if not set(one.ended) <= {_WELL, _BY_ANOTHER, _LOST}:
                 raise RemoteProtocolError(
                     f"expected 0, 1 or 2 for how each worker ended from {name}, got {one.ended}", peer=name
                 )
-        ended = {name: one.ended for name, one in words.items()}
-        await self._compare({name: [bytes(how)] for name, how in ended.items()}, "the run ends")
-        return [answer if _how(answer) == _WELL else None for answer in found], ended
+        return found, words
 
     async def _compare(self, told: Mapping[PartyId, Sequence[bytes]], outcome: str) -> None:
         """Compare with everybody what each party told in this turn.
@@ -335,8 +358,10 @@ class Attempts:
                 peer=name,
             )
 
-    def _note(self, step: str, shard: int, attempts: int, answer: Plain) -> None:
-        about = {"step": step, "shard": shard, "attempts": attempts}
+    def _note(
+        self, step: str, shard: int, attempts: int, lost: Sequence[Sequence[PartyId]], answer: Plain
+    ) -> None:
+        about = {"step": step, "shard": shard, "attempts": attempts, "lost": lost}
         about |= {name: answer[name] for name in ("peak_bytes", "processor_s")}
         self._watch.done.append({**about, "ledger": json.loads(answer["ledger"])})
 
