@@ -45,6 +45,7 @@ from secagg.joint.audit.gate import of_workers
 from secagg.ledger import Ledger
 from secagg.network import visits
 from secagg.network.identity import Identity, certificate_pem, create_identity
+from secagg.network.sockets import open_listener
 from secagg.network.tcp import Peer, Timeouts, run_party
 from secagg.protocols.group_by import Field, Layout, Query, Rows, announce, reference
 
@@ -234,6 +235,10 @@ def test_who_comes_after_a_worker_was_lost_is_told_however_late_and_its_address_
     nothing: Future[bytes | None] = Future()
     nothing.set_result(None)
     losses: list[int] = []
+
+    async def nobody_meets(party: Any) -> None:
+        raise AssertionError
+
     with gathered(ThreadWorkers(), [nothing], [task], losses.append) as answers:
         assert (answers, losses) == ([None], [0])
         assert begun.wait(20)
@@ -241,13 +246,13 @@ def test_who_comes_after_a_worker_was_lost_is_told_however_late_and_its_address_
         for name in ("north", "west"):  # who listens for south, and who calls it, one after the other
             with pytest.raises(AbortedError, match="south ended the run: its worker was lost"):
                 run_party(
-                    lambda party: None, me=name, identity=identities[name], peers=peers,
+                    nobody_meets, me=name, identity=identities[name], peers=peers,
                     listen=("127.0.0.1", ports[BANKS.index(name)]), agreement=bytes(32),
                     timeouts=Timeouts(connect_s=5),
                 )  # fmt: skip
     with gathered(ThreadWorkers(), [nothing], [task], losses.append):  # nobody comes, and nobody waits
         pass
-    visits.open_listener("south", ("127.0.0.1", ports[1])).close()
+    open_listener("south", ("127.0.0.1", ports[1])).close()
 
 
 @pytest.mark.slow
