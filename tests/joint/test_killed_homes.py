@@ -26,7 +26,7 @@ author = "south/carl"
 until = 2999-12-31
 [timeouts]
 connect_s = 60
-silence_s = 10
+silence_s = 30
 message_s = 30
 """
     + "".join(f'[[parties]]\nname = "{name}"\n' for name in NAMES)
@@ -141,7 +141,7 @@ def test_a_disk_that_fills_during_a_run_costs_nothing_but_another_start(
     disk.mkdir(exist_ok=True)
     with small_disk(disk) as resize:
         organisations.start()
-        assert set(organisations.ended().values()) == {1, 2}
+        assert set(organisations.ended().values()) == {1, 2}, organisations.said_at_last()
         said = organisations.said_at_last()
         assert "No space left on device; make room, and start again: the run goes on" in said["west"]
         assert "west ended the run: it cannot write what it must to its disk" in said["north"]
