@@ -41,7 +41,8 @@ examples = dict.fromkeys(updates, 3)
 """
 _FLOWER = """
 from pathlib import Path
-Path("peers.toml").write_text('[clients]\\n"hospital-a" = "' + 64 * "d" + '"')
+clients = [f'"hospital-{name}" = "{64 * name}"' for name in "abcdef"]
+Path("peers.toml").write_text("\\n".join(["[clients]", *clients]))
 from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
 from secagg.integrations.flower import *
