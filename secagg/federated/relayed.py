@@ -17,6 +17,8 @@ exchange that carries nothing of a needed node or of the server is a *stall*. A 
 
 Threat model and what is learnt are those of the program: `bounded` and `shared_key`. The server carries sealed letters. It
 can withhold them, which ends the sum or leaves a node out.
+
+The module is long because both sides of one exchange stand together, with what each bounds.
 """
 
 from __future__ import annotations
