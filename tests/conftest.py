@@ -39,7 +39,9 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 # Begun first, the longest before the others: no core is idle while the last of them ends.
 _LONG = (
     "test_flower_deployment.py",
+    "test_nvflare.py",
     "test_benchmarks.py",
+    "test_openfl.py",
     "test_tcp.py",
     "test_waiting.py",
     "test_sums.py",
@@ -49,6 +51,9 @@ _LONG = (
     "test_local.py",
     "test_query_jobs.py",
     "test_flower_simulation.py",
+    "test_transcripts.py",
+    "test_killed_homes.py",
+    "test_site.py",
     "test_run.py",
     "test_hospital_patterns.py",
     "test_views.py",

@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 _MAX_TURN: Final = 256  # frames read from one peer before the others have their turn
 _TICK_S: Final = 0.25  # how often timers are looked at while waiting
-_SPIN_S: Final = 150e-6
+_SPIN_S: Final = 300e-6  # a core that slept takes as long to wake as an answer does to come
 _LINGER_S: Final = 2.0  # how long the reason for an abort may take to leave
 _HURRY_S: Final = 1.0  # the same where somebody waits at the keyboard
 _HEARSAY_S: Final = _LINGER_S  # how long what another party says of a third one may take to show here
