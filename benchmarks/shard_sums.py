@@ -34,7 +34,7 @@ from benchmarks import stand_ins, sum_worker  # noqa: E402  # after one_thread
 from benchmarks.shards import ENGINES, on_dask, on_ray, on_this_machine, on_threads  # noqa: E402
 from secagg import wire  # noqa: E402
 from secagg.jobs.shards import SumWorkers  # noqa: E402
-from secagg.jobs.shards.sum_worker import peak_bytes  # noqa: E402
+from secagg.network.memory import peak_bytes  # noqa: E402
 from secagg.network.simulated import Fault, simulate  # noqa: E402
 from secagg.protocols.masked_sum import (  # noqa: E402
     Division,

@@ -3,6 +3,8 @@
 Each side is a fresh process (or a few) that does the same work on the same machine. It gives an amount for each row: seconds
 or bytes. It gives the largest error where that is measured. Peers' scripts run in the peer's own Python. Ours run in
 this one, by `python -m benchmarks.peers --ours NAME`.
+
+The module is long because our side and a peer's stand together, so that it shows that they do the same.
 """
 
 from __future__ import annotations

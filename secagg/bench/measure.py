@@ -17,10 +17,11 @@ from secagg.bench.machine import machine, versions, where
 from secagg.bench.processes import Measured, Processes
 from secagg.bench.store import FORMAT
 from secagg.bench.subjects import Finished, prepare
-from secagg.bench.system import forget_peak, peak_bytes
+from secagg.bench.system import forget_peak
 from secagg.cost.operation import Cost
 from secagg.errors import SecaggError
 from secagg.ledger import Ledger, Usage
+from secagg.network.memory import peak_bytes
 from secagg.network.simulated import Outcome, simulate
 from secagg.network.trace import Trace
 from secagg.party import PartyId

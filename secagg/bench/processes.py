@@ -17,13 +17,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from secagg.bench.relay import Relay, relayed
-from secagg.bench.system import forget_peak, peak_bytes
+from secagg.bench.system import forget_peak
 from secagg.cost.network import Network
 from secagg.errors import PeerVanishedError, SecaggError, UsageError
 from secagg.jobs.local import free_addresses
 from secagg.jobs.plain import decode, encode
 from secagg.ledger import Ledger, Traffic, Usage
 from secagg.network.identity import Identity, create_identity
+from secagg.network.memory import peak_bytes
 from secagg.network.simulated import Outcome
 from secagg.network.tcp import Peer, run_party
 from secagg.party import Party, PartyId, Program

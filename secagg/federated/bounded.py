@@ -12,13 +12,14 @@ that it cannot read or alter (`letters`); what it withholds ends the sum or leav
 
 Learns. Server, the mean, who is in it, and whose update was out of bounds. The computing nodes, who is in it and whose
 update was out of bounds.
+
+Cost: an exchange more than `protocols.bounded_sum` has rounds, and its bytes.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Final
@@ -27,10 +28,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import TooFewPartiesError, UsageError
-from secagg.federated.differences import cast_means
-from secagg.federated.identities import SERVER
-from secagg.federated.layout import Baseline, Entry, Layout, Means
-from secagg.federated.relayed import Own
+from secagg.federated.differences import cut, on_top
+from secagg.federated.identities import SERVER, check_nodes
+from secagg.federated.layout import Baseline, Layout, Means
+from secagg.federated.relayed import NO_TIME_S, Own
 from secagg.mpc.numbers import RING64
 from secagg.party import PartyId, Program, array_bytes
 from secagg.prg import KEY_BYTES
@@ -43,7 +44,6 @@ from secagg.updates.structure import Structure
 
 _COMPUTING: Final = 3
 _ROLE: Final = ":adding"  # no node's name has a colon
-_NO_TIME_S: Final = 1e9  # the server says when nobody is waited for any more
 _log = logging.getLogger("secagg.federated")
 
 
@@ -64,19 +64,12 @@ class Bounded:
     norm: float
 
     def __post_init__(self) -> None:
-        names: Any = self.computing
-        if (
-            not isinstance(names, tuple | list)
-            or len(set(names)) != len(names)
-            or len(names) < _COMPUTING
-            or not all(isinstance(name, str) and name for name in names)
-        ):
-            raise UsageError(f"expected at least three different nodes as computing, got {names!r:.120}")
+        names = check_nodes(self.computing, field="computing", least=_COMPUTING)
         if SERVER in names:
             raise UsageError(
                 "the server cannot compute: it would hold two of three shares of what it carries"
             )
-        object.__setattr__(self, "computing", tuple(names))
+        object.__setattr__(self, "computing", names)
         norm: Any = self.norm
         if not isinstance(norm, int | float) or not math.isfinite(norm) or norm <= 0:
             raise UsageError(f"expected a positive number as the norm, got {norm!r:.40}")
@@ -126,13 +119,9 @@ class BoundedCoder:
         """Return the plain means, training's on top of what was sent; their number counts as weight. See `Coder`."""
         found = self._numbers.decode(self.ring.to_signed(total), clients, 0.0)
         (mean,) = found.arrays
-        values, start = [], 0
-        for entry in self._layout.entries:
-            value = mean[start : start + math.prod(entry.shape)].reshape(entry.shape)
-            start += value.size
-            before = baseline(entry)
-            values.append(cast_means(value if before is None else value + before, entry.dtype, self._log))
-        return Means(values, clients, max(found.errors.values()) + _rounding(self._layout.entries, values))
+        entries = self._layout.entries
+        values, moved = on_top(entries, cut(mean, entries), baseline, self._log)
+        return Means(values, clients, max(found.errors.values()) + moved)
 
     def report(self, rounds: int) -> None:
         """Return None: nothing bounds what sums without noise tell."""
@@ -175,7 +164,7 @@ class BoundedTerms:
     def terms(self) -> Terms:
         """The protocol's terms."""
         roles = Roles(self.nodes, tuple(name + _ROLE for name in self.needed), (SERVER,))
-        return Terms(roles, self.bounds, self.min_clients, timeout_s=_NO_TIME_S)
+        return Terms(roles, self.bounds, self.min_clients, timeout_s=NO_TIME_S)
 
     @property
     def roster(self) -> tuple[PartyId, ...]:
@@ -213,13 +202,3 @@ class BoundedTerms:
     def total(self, found: BoundedSum) -> SumResult:
         """Return what the server's program found."""
         return found
-
-
-def _rounding(entries: Sequence[Entry], values: Sequence[NDArray[Any]]) -> float:
-    """Return how far rounding to the dtypes of the replies moves a number at most."""
-    found = [
-        float(np.max(np.spacing(np.abs(value)))) / 2
-        for entry, value in zip(entries, values, strict=True)
-        if value.size and entry.dtype.startswith("float")
-    ]
-    return max(found, default=0.0)

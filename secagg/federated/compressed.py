@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
 from typing import Any, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import PlanError, RangeError, UsageError
-from secagg.federated.differences import Difference, cast_means
+from secagg.federated.differences import Difference, cut, on_top
 from secagg.federated.layout import Baseline, Entry, Layout, Means
 from secagg.federated.misfits import Misfits, clips_of, largest
 from secagg.federated.weighted import Encoding, structure_of
@@ -126,27 +125,16 @@ class CompressedCoder:
                 f"the weights {self._weight_key!r} of {clients} clients add up to nothing; there is no mean"
             )
         found = self._numbers.decode(signed[: self._body], clients, 0.0)
-        values, rounding = list[NDArray[Any]](), 0.0
-        for entry, change in zip(self._layout.arrays, found.arrays, strict=True):
-            before = baseline(entry)
-            value = cast_means(change if before is None else change + before, entry.dtype, self._log)
-            values.append(value)
-            if value.size:
-                rounding = max(rounding, float(np.max(np.spacing(np.abs(value)))) / 2)
+        values, moved = on_top(self._layout.arrays, found.arrays, baseline, self._log)
         weight = int(found.weight or 0)
-        return Means(values, weight, max(found.errors.values()) + rounding, found.noise_std)
+        return Means(values, weight, max(found.errors.values()) + moved, found.noise_std)
 
     def report(self, rounds: int) -> None:
         """Return None: without noise nothing bounds what is told."""
 
     def _values(self, vector: NDArray[Any]) -> tuple[list[NDArray[Any]], int]:
         numbers = np.asarray(vector, np.float64)
-        arrays, start = list[NDArray[Any]](), 0
-        for entry in self._layout.arrays:
-            count = math.prod(entry.shape)
-            arrays.append(numbers[start : start + count].reshape(entry.shape))
-            start += count
-        return arrays, int(numbers[start])
+        return list(cut(numbers, self._layout.arrays)), int(numbers[-1])
 
     @staticmethod
     def _sizes(arrays: list[NDArray[Any]], weight: int) -> list[float]:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.federated.layout import Baseline, Item, Layout
+from secagg.federated.layout import Baseline, Entry, Item, Layout
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,6 +80,40 @@ def difference(
     if not finite:
         vector[:] = 0.0
     return Difference(announced.canonical(), announced, vector, tuple(from_zero), tuple(left_out), finite)
+
+
+def cut(vector: NDArray[np.float64], entries: Iterable[Entry]) -> Iterator[NDArray[np.float64]]:
+    """Yield the array of each entry out of all numbers side by side; views. What lies behind the last is left."""
+    start = 0
+    for entry in entries:
+        count = math.prod(entry.shape)
+        yield vector[start : start + count].reshape(entry.shape)
+        start += count
+
+
+def on_top(
+    entries: Sequence[Entry],
+    changes: Iterable[NDArray[np.float64]],
+    baseline: Baseline,
+    log: logging.Logger,
+) -> tuple[list[NDArray[Any]], float]:
+    """Return means in the arrays' dtypes, on top of what came with the task.
+
+    Args:
+      changes: the mean of what updates change, of each entry.
+      log: where it says which numbers their dtype does not hold.
+
+    Returns the arrays, and by how much adding and casting have moved a number at most.
+    """
+    values, moved = list[NDArray[Any]](), 0.0
+    for entry, change in zip(entries, changes, strict=True):
+        before = baseline(entry)
+        exact = change if before is None else change + before
+        values.append(cast_means(exact, entry.dtype, log))
+        if exact.size:
+            added = 2.0**-53 * float(np.max(np.abs(exact)))
+            moved = max(moved, float(np.max(np.abs(values[-1] - exact))) + added)
+    return values, moved
 
 
 def cast_means(value: NDArray[np.float64], dtype: str, log: logging.Logger) -> NDArray[Any]:

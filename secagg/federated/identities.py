@@ -126,6 +126,19 @@ def make_identities(folder: str | Path, names: Iterable[PartyId]) -> Path:
     return path
 
 
+def check_nodes(names: object, *, field: str, least: int) -> tuple[PartyId, ...]:
+    """Return the nodes that a setting names.
+
+    Raises:
+      UsageError: fewer than `least` names, one that comes twice, or something else.
+    """
+    if isinstance(names, tuple | list) and all(isinstance(name, str) and name for name in names):
+        found = tuple(names)
+        if len(set(found)) == len(found) >= least:
+            return found
+    raise UsageError(f"expected at least {least} different nodes as {field}, got {names!r:.120}")
+
+
 def _check(peers: Mapping[PartyId, bytes], path: str | Path) -> None:
     for name, key in peers.items():
         check_name(name)

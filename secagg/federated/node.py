@@ -1,4 +1,4 @@
-"""The client's side of a sum: a node is invited, keeps an update, and answers the steps of the masked protocol.
+"""The client's side of a sum: a node is invited, keeps an update, and answers the steps of the protocol in use.
 
     invitation = Invitation.read(member, protection, run, kind, frame)    # before the app does any work
     node, ready = invitation.accept(layout, announced, vector)            # afterwards
@@ -7,6 +7,8 @@
     node = Node.from_bytes(data, member, protection)
 
 A framework carries the messages, and may run each step in a process of its own.
+
+The module is long because what a node keeps between steps, and each step that takes it up, stand together.
 """
 
 from __future__ import annotations

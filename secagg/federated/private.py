@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from secagg import dp
 from secagg.errors import PlanError
-from secagg.federated.differences import cast_means
+from secagg.federated.differences import cut, on_top
 from secagg.federated.layout import Baseline, Layout, Means
 from secagg.protocols.masked_sum import GraphParameters
 from secagg.protocols.threat_model import largest_part
@@ -95,12 +95,8 @@ class PrivateCoder:
         """Return the plain means, training's on top of what was sent; their number counts as weight. See `Coder`."""
         mechanism = self.mechanism
         mean = mechanism.to_numbers(mechanism.plan.widen(total), seed=self._seed) / clients
-        values, start = [], 0
-        for entry in self._layout.entries:
-            value = mean[start : start + math.prod(entry.shape)].reshape(entry.shape)
-            start += value.size
-            before = baseline(entry)
-            values.append(cast_means(value if before is None else value + before, entry.dtype, self._log))
+        entries = self._layout.entries
+        values, _ = on_top(entries, cut(mean, entries), baseline, self._log)
         noise_std = mechanism.grid.unit * math.sqrt(mechanism.noise.variance / clients)
         return Means(values, clients, math.inf, noise_std)
 

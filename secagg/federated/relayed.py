@@ -18,6 +18,9 @@ exchange that carries nothing of a needed node or of the server is a *stall*. A 
 Threat model and what is learnt are those of the program: `bounded` and `shared_key`. The server carries sealed letters. It
 can withhold them, which ends the sum or leaves a node out.
 
+Cost: an exchange for keys, and one for each round of the programs in which letters go; each step computes anew what came
+before. What is sent is what the programs send, 28 bytes a letter for nonce and tag, and the names.
+
 The module is long because both sides of one exchange stand together, with what each bounds.
 """
 
@@ -45,6 +48,7 @@ from secagg.ring import RingArray
 from secagg.wire import Message
 
 RELAY: Final = "relay"
+NO_TIME_S: Final = 1e9  # of a program: the server says when nobody is waited for any more
 _MOST_STALLS: Final = 2
 _MOST_STEPS: Final = 1 << 12
 # In one delivery, so that it is a message of the wire whatever nodes send; what is over goes with the next.

@@ -10,21 +10,24 @@ long as they are `least`.
 Threat model. Nodes encrypt as told, and the server keeps to the protocol. Of the key holders in a sum all but one may work
 with the server and pool what they see; so `least` is larger than the number of holders that might.
 
-Learns. Server, the sum and who is in it. Key holders, who is in it. What did not fit and by how much, its node alone.
+Learns. Server, the sum and who is in it. Key holders, who is in it. That a node left, the server, and the kind of cause; so
+it can tell that an update did not fit. What did not fit and by how much, that node alone.
+
+Cost: eight exchanges, and the bytes of `protocols.he_sum.threshold_rlwe`, for a key and for a sum.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from secagg.errors import PlanError, TooFewPartiesError, UsageError
 from secagg.federated.encrypted import plan_of
-from secagg.federated.identities import SERVER
-from secagg.federated.relayed import Own
+from secagg.federated.identities import SERVER, check_nodes
+from secagg.federated.relayed import NO_TIME_S, Own
 from secagg.he.rlwe.decryption_log import DecryptionLog
 from secagg.he.rlwe.flooding import ReleasePlan, plan_release
 from secagg.party import Party, PartyId, Program
@@ -32,8 +35,6 @@ from secagg.protocols.he_sum.terms import EncryptedSum, Terms
 from secagg.protocols.he_sum.threshold_rlwe import Identities, agree_key, take_part
 from secagg.protocols.roles import Roles, SumResult
 from secagg.ring import Ring, RingArray
-
-_NO_TIME_S: Final = 1e9  # the server says when nobody is waited for any more
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +53,10 @@ class SharedKey:
     least: int = 2
 
     def __post_init__(self) -> None:
-        names: Any = self.key_holders
-        if (
-            not isinstance(names, tuple | list)
-            or len(set(names)) != len(names)
-            or len(names) < 2
-            or not all(isinstance(name, str) and name for name in names)
-        ):
-            raise UsageError(f"expected at least two different nodes as key_holders, got {names!r:.120}")
+        names = check_nodes(self.key_holders, field="key_holders", least=2)
         if SERVER in names:
             raise UsageError("the server must hold no part of the key: it has all ciphertexts; name nodes")
-        object.__setattr__(self, "key_holders", tuple(names))
+        object.__setattr__(self, "key_holders", names)
         least: Any = self.least
         if not isinstance(least, int) or not 2 <= least <= len(names):
             raise UsageError(f"expected 2 to {len(names)} key holders as the least, got {least!r:.40}")
@@ -109,7 +103,7 @@ class SharedKeyTerms:
         """The protocol's terms."""
         roles = Roles(self.nodes, (SERVER,), (SERVER,), self.needed)
         plan = plan_of(self.ring, len(self.nodes))
-        return Terms(roles, plan, (self.length,), self.min_clients, timeout_s=_NO_TIME_S)
+        return Terms(roles, plan, (self.length,), self.min_clients, timeout_s=NO_TIME_S)
 
     @cached_property
     def release_plan(self) -> ReleasePlan:

@@ -1,9 +1,12 @@
-"""Keep memory that large arrays free, instead of asking the system for fresh pages for the next ones."""
+"""Memory of this process: keep what large arrays free, and tell the most that there was."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
+import resource
+import sys
+from pathlib import Path
 from typing import Final
 
 # From glibc's malloc.h. 32 MiB is the largest threshold that glibc accepts on 64-bit machines.
@@ -26,3 +29,14 @@ def keep_freed_memory() -> bool:
         mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
         and mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD_BYTES)
     )
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process has had at once."""
+    try:
+        # `getrusage` tells of a process that was forked what its parent had.
+        status = Path("/proc/self/status").read_text("ascii", errors="replace")
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError, ValueError):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

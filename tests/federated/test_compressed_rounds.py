@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from secagg.federated import (
     messages,
 )
 from secagg.federated.compressed import CompressedCoder
+from secagg.federated.differences import on_top
 from secagg.federated.layout import Entry, Layout
 from secagg.federated.sum_server import SumServer
 
@@ -142,3 +144,21 @@ def test_settings_that_do_not_go_with_compression_are_refused(tmp_path: Path) ->
     played = Played(tmp_path, MASKS, Encoding({"model/w": 4.0}, max_weight=5, compression=Compression()))
     assert played.round() is None
     assert "a clip for each array" in played.server.reports[-1].failure
+
+
+@pytest.mark.parametrize(
+    ("dtype", "change", "error"),
+    [
+        ("float16", 1e5, 1e5 - 65504),
+        ("float32", float(np.finfo(np.float32).max), 0.0),  # numpy has no spacing of it
+        ("float16", 1 / 3, abs(float(np.float16(1 / 3)) - 1 / 3)),
+    ],
+)
+def test_the_error_of_means_counts_what_their_dtype_does_not_hold(
+    dtype: str, change: float, error: float
+) -> None:
+    entry = Entry("model", "w", "array", dtype, (1,))
+    log = logging.getLogger("secagg.federated")
+    (mean,), moved = on_top([entry], [np.array([change])], lambda _: None, log)
+    assert mean.dtype == dtype
+    assert error <= moved <= error + 2.0**-53 * change

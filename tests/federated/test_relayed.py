@@ -1,4 +1,7 @@
-"""Sums that nodes compute together by letters: means as in the clear, liars named, letters that open for one receiver."""
+"""Sums that nodes compute together by letters: means as in the clear, liars named, letters that open for one receiver.
+
+Longer than most test modules: honest and altered nodes and servers are played by one small federation.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ from secagg.federated.letters import (
     unpack,
 )
 from secagg.federated.relayed import Answer, Carrier, Correspondent, Delivery
-from secagg.protocols.bounded_sum import Bounds, upload
+from secagg.protocols.bounded_sum import Bounds, cost, upload
 from secagg.protocols.bounded_sum.messages import Verdict
 from secagg.signing import sign
 
@@ -67,6 +70,21 @@ def test_means_are_those_in_the_clear_and_a_lost_node_costs_its_own_update_or_on
     assert played.round({"b": "relay"}) is None
     assert "b, without whom" in played.server.reports[-1].failure
     check(played, played.round({"b": "task"}), "acde")
+    assert len(played.exchanges) == exchanges(protection, tuple("acde"))
+
+
+def exchanges(protection: Protection, nodes: tuple[str, ...]) -> int:
+    """Return what docs/flower.md says: one for keys, and the protocol's rounds; of sums under a shared key, eight in all."""
+    if protection.bounded is None:
+        return 8
+    there = BoundedTerms(protection.bounded, nodes, Bounds(7, 100, 1000), 3, bytes(32))
+    return 1 + cost("a", terms=there.terms, roster=there.roster).rounds
+
+
+@pytest.mark.parametrize(("numbers", "told"), [(500, 24), (20_000, 31)])
+def test_a_bounded_sum_takes_as_many_exchanges_as_its_page_says(numbers: int, told: int) -> None:
+    there = BoundedTerms(Bounded(("a", "b", "c"), 1.0), NAMES, Bounds(numbers, 100, 1000), 3, bytes(32))
+    assert 1 + cost("a", terms=there.terms, roster=there.roster).rounds == told
 
 
 def lie(monkeypatch: pytest.MonkeyPatch, *liars: str) -> None:
@@ -439,13 +457,13 @@ def test_set_ups_that_protect_nothing_are_refused(settings: Any, match: str) -> 
 @pytest.mark.parametrize(
     ("make", "match"),
     [
-        (lambda: Bounded(("a", "b"), 1.0), "three different nodes"),
-        (lambda: Bounded(("a", "b", "b"), 1.0), "three different nodes"),
+        (lambda: Bounded(("a", "b"), 1.0), "3 different nodes"),
+        (lambda: Bounded(("a", "b", "b"), 1.0), "3 different nodes"),
         (lambda: Bounded(("a", "b", "server"), 1.0), "server cannot compute"),
         (lambda: Bounded(("a", "b", "c"), 0.0), "positive number as the norm"),
         (lambda: Bounded(("a", "b", "c"), float("inf")), "positive number as the norm"),
-        (lambda: SharedKey(("a",)), "two different nodes"),
-        (lambda: SharedKey(("a", "a")), "two different nodes"),
+        (lambda: SharedKey(("a",)), "2 different nodes"),
+        (lambda: SharedKey(("a", "a")), "2 different nodes"),
         (lambda: SharedKey(("a", "server")), "no part of the key"),
         (lambda: SharedKey(("a", "b"), least=1), "2 to 2 key holders"),
         (lambda: SharedKey(("a", "b"), least=3), "2 to 2 key holders"),

@@ -31,6 +31,7 @@ class Played:
         self.server = SumServer(folder / "peers.toml", protection, encoding)
         self.keepers = {name: self.keeper(name) for name in NAMES}
         self.frames: list[bytes] = []
+        self.exchanges: list[str] = []  # steps of the last round after the task
         self.change: Callable[[str, str, bytes], bytes] = lambda _step, _name, frame: frame
 
     def keeper(self, name: str) -> Keeper:
@@ -45,6 +46,7 @@ class Played:
 
     def round(self, lost: Mapping[str, str] = {}, *, kind: str = "train", run: int = 3, **keep: Any) -> Any:
         digest = digest_of("task", SENT)
+        self.exchanges.clear()
         self.server.begin(run, kind, SENT, task_digest=digest)
         for number, (name, keeper) in enumerate(self.keepers.items()):
             keeper.invite(run, kind, self.server.frame, SENT, task_digest=digest)
@@ -56,6 +58,7 @@ class Played:
             assert self.server.take(f"at {name}", ready)
 
         def ask(step: str, frames: Mapping[str, bytes]) -> Iterator[tuple[str, bytes | RemoteProtocolError]]:
+            self.exchanges.append(step)
             for address, frame in frames.items():
                 name = address.removeprefix("at ")
                 if lost.get(name) == step:

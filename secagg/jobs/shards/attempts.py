@@ -20,6 +20,8 @@ signed, so an honest party names it together with the party whose word stands ag
 worker was lost has a step repeated; docs/soundness-shards.md says why that tells nothing.
 
 Learns: everybody, which parties lost workers. Cost, n parties: 4 rounds a turn, 4 (n - 1) messages from each, no arrays.
+
+The module is long because a step, its attempts and what is told of them are one conversation.
 """
 
 from __future__ import annotations

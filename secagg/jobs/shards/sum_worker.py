@@ -6,13 +6,13 @@ It speaks to nobody. What it needs is in its task and in files of the server's.
 from __future__ import annotations
 
 import resource
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
 from secagg import wire
 from secagg.errors import SecaggError, UsageError
+from secagg.network.memory import peak_bytes
 from secagg.protocols.masked_sum import arcs
 
 _TASKS: Final = {kind.KIND: kind for kind in (arcs.Check, arcs.Relay, arcs.Unmask, arcs.Expand)}
@@ -51,13 +51,3 @@ def run(task: bytes) -> bytes:
     except SecaggError as error:
         done = Done("", b"", peak_bytes(), type(error).__name__, str(error), getattr(error, "peer", ""))
     return msgspec.msgpack.encode(done)
-
-
-def peak_bytes() -> int:
-    """Return the most memory that this process has had at once."""
-    try:
-        # `getrusage` tells of a process that was forked what its parent had.
-        status = Path("/proc/self/status").read_text("ascii")
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024
-    except (OSError, IndexError, ValueError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -30,6 +30,7 @@ from secagg.jobs.checkpoints import UnwritableError, read_sealed, write_sealed
 from secagg.jobs.plain import decode, encode
 from secagg.ledger import Ledger
 from secagg.network.identity import Identity, PrivateKey, load_certificate
+from secagg.network.memory import peak_bytes
 from secagg.network.tcp import Peer, Timeouts, run_party
 from secagg.party import Party
 from secagg.protocols.group_by import Field, Layout, Query
@@ -86,19 +87,9 @@ def _done(told: Plain) -> Plain:
     return {
         "result": result,
         "ledger": json.dumps(ledger.as_dict()),
-        "peak_bytes": _peak_bytes(),
+        "peak_bytes": peak_bytes(),
         "processor_s": time.thread_time() - begun,  # a cluster's process may do other work beside
     }
-
-
-def _peak_bytes() -> int:
-    """Return the most memory that this process has had at once."""
-    try:
-        # `getrusage` tells of a process that was forked what its parent had.
-        status = Path("/proc/self/status").read_text("ascii")
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024
-    except (OSError, IndexError, ValueError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _claimed(folder: Path, attempt: str) -> bool:

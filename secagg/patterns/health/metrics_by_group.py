@@ -36,7 +36,7 @@ _DECIMALS: Final = 15  # of scores, as far as whole numbers hold all that a mode
 _NAMED: Final = {
     "rows": "patients",
     "accuracy": "accuracy",
-    "positive_rate": "positives",
+    "positive_rate": "rate of positives",
     "tpr": "true positive rate",
     "fpr": "false positive rate",
     "calibration_error": "calibration error",
@@ -136,7 +136,7 @@ class MetricsByGroup(ProgramPattern):
                 continue
             found += [
                 (name, "accuracy", float(np.mean(said[mine] == label[mine]))),
-                (name, "positives", float(np.mean(label[mine]))),
+                (name, "rate of positives", float(np.mean(label[mine]))),
                 (name, "true positive rate", float(np.mean(said[mine & label]))),
                 (name, "false positive rate", float(np.mean(said[mine & ~label]))),
             ]
@@ -180,7 +180,7 @@ def _bin(
     return [
         (group, f"{where}: patients", float(rows)),
         (group, f"{where}: mean score", score),
-        (group, f"{where}: positives", rate),
+        (group, f"{where}: rate of positives", rate),
     ]
 
 
