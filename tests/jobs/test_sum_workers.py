@@ -102,6 +102,11 @@ def test_a_worker_limits_its_memory_to_what_it_is_told(monkeypatch: pytest.Monke
     assert limits == [(resource.RLIMIT_AS, (1 << 30, 1 << 30))]
 
 
+def test_what_a_worker_is_told_and_tells_shows_nothing_of_it() -> None:
+    assert "secret" not in repr(sum_worker.Ordered("unmask", b"secret", None))
+    assert "secret" not in repr(sum_worker.Done("masks", b"secret", 0))
+
+
 @pytest.mark.slow
 def test_processes_do_tasks_within_their_memory() -> None:
     first, others = tasks()[:2], tasks()[2:]

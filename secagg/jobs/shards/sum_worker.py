@@ -25,6 +25,9 @@ class Ordered(msgspec.Struct, frozen=True, array_like=True):
     content: bytes
     memory_bytes: int | None
 
+    def __repr__(self) -> str:
+        return f"<{self.kind} of a sum>"
+
 
 class Done(msgspec.Struct, frozen=True, array_like=True):
     """What came of a task, as bytes: an answer's kind and content, or an error's; and the most memory that was in use."""
@@ -35,6 +38,9 @@ class Done(msgspec.Struct, frozen=True, array_like=True):
     error: str = ""
     text: str = ""
     peer: str = ""
+
+    def __repr__(self) -> str:
+        return f"<{self.kind or self.error} of a sum>"
 
 
 def run(task: bytes) -> bytes:

@@ -18,6 +18,7 @@ sent it.
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Executor
@@ -69,6 +70,7 @@ A = TypeVar("A", Refused, Relayed, Masks)
 
 _ALIGNED: Final = 16  # elements: a slice begins at a whole block of each mask's keystream, whatever the ring
 _MAX_ARC: Final = 1 << 14  # names in a task
+_log = logging.getLogger(__name__)
 
 
 def one_by_one(tasks: Iterable[Task]) -> Iterator[arcs.Answer]:
@@ -174,7 +176,12 @@ class ShardedServer(Rounds):
         for spool in (self._sealed, self._answers):
             with contextlib.suppress(UsageError):  # no room for what is deleted now
                 spool.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        try:
+            shutil.rmtree(self._folder)
+        except FileNotFoundError:
+            pass  # closed before
+        except OSError as error:
+            _log.warning("cannot delete %s, which holds what clients sent: %s", self._folder, error.strerror)
 
     @property
     def keyed(self) -> tuple[PartyId, ...]:

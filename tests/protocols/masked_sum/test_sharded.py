@@ -369,6 +369,21 @@ def test_a_sum_that_fails_leaves_no_file_and_a_folder_serves_a_round_once(
     assert not any(division.folder.iterdir())
 
 
+def test_files_that_cannot_be_deleted_are_told_of(
+    play: Any, division: Division, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    server = ShardedServer(play(5).where, division)
+    with monkeypatch.context() as patched:
+        patched.setattr("secagg.protocols.masked_sum.sharded.shutil.rmtree", refuse)
+        server.close()
+    assert "which holds what clients sent: Permission denied" in caplog.text
+    server.close()
+    assert not any(division.folder.iterdir())
+
+
 def test_records_that_are_cut_short_or_gone_are_not_read(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "records")
     begins = [spool.append(b"first"), spool.append(b"second")]
