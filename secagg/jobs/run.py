@@ -374,6 +374,13 @@ def run_job(
 
     next_report = begin
 
+    def report_work() -> None:
+        if part.party is not None:
+            report(part.party)
+
+    # While workers work, the program does not wait for messages, and the network reports nothing.
+    part.watch = replace(part.watch, report=report_work)
+
     def meeting(who: Attendance) -> None:
         nonlocal next_report
         if on_progress is not None and (now := time.monotonic()) >= next_report:

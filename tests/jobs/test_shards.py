@@ -39,7 +39,17 @@ from secagg.jobs.job import Job
 from secagg.jobs.job_file import parse_job
 from secagg.jobs.plain import decode, encode
 from secagg.jobs.run import Part
-from secagg.jobs.shards import LocalWorkers, Watch, Work, Workplace, attempts, find_in_shards, worker
+from secagg.jobs.shards import (
+    LocalWorkers,
+    Watch,
+    Work,
+    Workplace,
+    attempts,
+    find_in_shards,
+    groups,
+    sharded,
+    worker,
+)
 from secagg.jobs.shards.gathering import gathered
 from secagg.joint.audit.gate import of_workers
 from secagg.ledger import Ledger
@@ -48,6 +58,7 @@ from secagg.network.identity import Identity, certificate_pem, create_identity
 from secagg.network.sockets import open_listener
 from secagg.network.tcp import Peer, Timeouts, run_party
 from secagg.protocols.group_by import Field, Layout, Query, Rows, announce, reference
+from secagg.protocols.group_by.shards import Division
 
 BANKS = ("north", "south", "west")
 FIELDS = (Field("senders", 100, at_least=5), Field("banks", 1, at_least=2, opened=False))
@@ -63,6 +74,11 @@ def rows(bank: int) -> Rows:
 
 
 TABLES = [rows(i) for i in range(3)]
+
+
+def on_shards(layout: Layout) -> sharded.Sharded:
+    """Return work on shards at a party that puts in nothing."""
+    return groups.groups_in_shards(Division(layout))
 
 
 class ThreadWorkers:
@@ -185,6 +201,7 @@ def test_a_lost_worker_in_each_step_costs_its_shard_alone_and_the_findings_are_t
         (step, k): 1 + ((step, k) in again) for step in ("compute", "open") for k in range(SHARDS)
     }
     assert [re.sub(r" in the step.*shard (.),", r", shard \1,", news) for news in watch.news] == [
+        "north's worker of shard 1 ended in the step compute, as south's was lost or could not be reached",
         "the worker of south was lost, shard 1, which is done again (attempt 2 of 5)",
         "the worker of west was lost, shard 2, which is done again (attempt 2 of 5)",
         "the worker of south was lost, shard 2, which is done again (attempt 2 of 5)",
@@ -209,7 +226,7 @@ def test_a_lost_worker_in_each_step_costs_its_shard_alone_and_the_findings_are_t
     for of_bank in workers.values():
         keys = [task["secret_key"] for task in of_bank.tasks]
         assert len(set(keys)) == len(keys)  # each attempt has a session of its own
-        assert len({task["agreement"] for task in of_bank.tasks}) == len(keys)
+        assert len({worker.agreement_of(task) for task in of_bank.tasks}) == len(keys)
         text = encode({"tasks": of_bank.tasks})
         assert b"everybody's" not in text  # a worker gets no identifier
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]  # what was kept is deleted
@@ -231,28 +248,72 @@ def test_who_comes_after_a_worker_was_lost_is_told_however_late_and_its_address_
     pem = identities["south"].secret_key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    task = {"me": "south", "peers": told, "secret_key": pem, "listen": told[1][1:3], "agreement": bytes(32)}
+    about: dict[str, Any] = {
+        "run": bytes(32),
+        "step": "compute",
+        "attempt": "1-1",
+        "kept": "1-1",
+        "kind": "groups",
+    }
+    task = about | {
+        "me": "south", "peers": told, "secret_key": pem, "listen": told[1][1:3], "public": {},
+    }  # fmt: skip
+    agreement = worker.agreement_of(task)
     nothing: Future[bytes | None] = Future()
     nothing.set_result(None)
-    losses: list[int] = []
+    ended: list[Any] = []
 
     async def nobody_meets(party: Any) -> None:
         raise AssertionError
 
-    with gathered(ThreadWorkers(), [nothing], [task], losses.append) as answers:
-        assert (answers, losses) == ([None], [0])
+    def note(i: int, answer: bytes | None) -> None:
+        ended.append((i, answer))
+
+    with gathered(ThreadWorkers(), [nothing], [task], note, lambda: None):
+        assert ended == [(0, None)]
         assert begun.wait(20)
         late[0] = 3600.0  # an hour after the loss
         for name in ("north", "west"):  # who listens for south, and who calls it, one after the other
             with pytest.raises(AbortedError, match="south ended the run: its worker was lost"):
                 run_party(
                     nobody_meets, me=name, identity=identities[name], peers=peers,
-                    listen=("127.0.0.1", ports[BANKS.index(name)]), agreement=bytes(32),
+                    listen=("127.0.0.1", ports[BANKS.index(name)]), agreement=agreement,
                     timeouts=Timeouts(connect_s=5),
                 )  # fmt: skip
-    with gathered(ThreadWorkers(), [nothing], [task], losses.append):  # nobody comes, and nobody waits
+    with gathered(ThreadWorkers(), [nothing], [task], note, lambda: None):  # nobody comes, and nobody waits
         pass
     open_listener("south", ("127.0.0.1", ports[1])).close()
+
+
+@pytest.mark.slow
+def test_a_lost_worker_is_told_of_at_its_party_and_at_others_while_other_workers_of_the_turn_work(
+    identities, ports, tmp_path, monkeypatch
+):
+    told_at: set[str] = set()
+    everybody_told = threading.Event()
+    early: list[str] = []
+
+    class Telling(Watch):
+        """Notes, while workers work, which party has news."""
+
+        def __init__(self) -> None:
+            def report() -> None:
+                for news in self.news:
+                    told_at.add(news.split("'")[0])
+                if told_at >= set(BANKS):
+                    everybody_told.set()
+
+            super().__init__(report=report)
+
+    def waits_or_is_lost(task: dict[str, Any], ended: bool) -> bool:
+        if task["attempt"] == "compute-0-1" and ended:  # goes on until all parties know of the other one
+            early.append(str(everybody_told.wait(60)))
+        return task["attempt"] == "compute-1-1" and task["me"] == "south" and not ended
+
+    monkeypatch.setitem(globals(), "Watch", Telling)
+    found = run(identities, ports, tmp_path, {name: ThreadWorkers(waits_or_is_lost) for name in BANKS})
+    assert_equals_the_plaintext(found)
+    assert early == ["True"] * len(BANKS)
 
 
 @pytest.mark.slow
@@ -284,7 +345,7 @@ def test_a_worker_whose_disk_is_full_is_its_own_partys_and_that_party_is_told_wh
             path = path.parent / "missing" / path.name
         write_sealed(path, *arguments, **words)
 
-    monkeypatch.setattr(worker, "write_sealed", full)
+    monkeypatch.setattr(sharded, "write_sealed", full)
     news: dict[str, list[str]] = {}
 
     class Kept(Watch):
@@ -315,7 +376,7 @@ def test_an_error_of_a_worker_that_would_come_again_ends_the_run_at_once(
         tried.append(party.me)
         raise PlanError("two rows cannot be told apart")
 
-    monkeypatch.setattr(worker, "compute_shard", refuse)
+    monkeypatch.setattr(groups, "compute_shard", refuse)
     found = run(identities, ports, tmp_path, {name: ThreadWorkers() for name in BANKS})
     assert any(isinstance(e, PlanError) and "worker of shard" in str(e) for e in found.values())
     assert all(isinstance(e, SecaggError) for e in found.values())
@@ -401,7 +462,7 @@ def test_parties_whose_workers_meet_in_another_step_shard_or_attempt_do_not_agre
     class Noting(ThreadWorkers):
         def start(self, place, told, module, task):
             seen = decode(task)
-            digests[seen["me"]].append(seen["agreement"])
+            digests[seen["me"]].append(worker.agreement_of(seen))
             return super().start(place, told, module, task)
 
     workers = {name: Noting(lambda task, ended: True) for name in BANKS}  # all are lost before they meet
@@ -428,11 +489,11 @@ def test_workers_agree_on_session_step_shard_attempt_what_is_kept_layout_and_cer
         told = usual | {"certificates": dict.fromkeys(BANKS, b"pem")} | change
         party: Any = SimpleNamespace(me="north", roster=BANKS, session=told["session"])
         layout = Layout.plan(QUERY, [told["count"], 50, 50], shards=SHARDS)
-        made = attempts.Attempts(party, work, layout, lambda shard: None)
+        made = attempts.Attempts(party, work, on_shards(layout))
         made._kept[1] = made._kept[2] = told["kept"]
         own = identities["north"]
         task = made._task(told["step"], 0, told["shard"], told["attempt"], own, told["certificates"])
-        return task["agreement"]
+        return worker.agreement_of(task)
 
     changes: list[dict[str, Any]] = [
         {"session": bytes(31) + b"1"}, {"step": "compute"}, {"shard": 2}, {"attempt": 2}, {"kept": "1-2"}, {"count": 51},
@@ -445,7 +506,7 @@ def test_workers_agree_on_session_step_shard_attempt_what_is_kept_layout_and_cer
 def test_words_of_another_turn_or_of_another_number_of_workers_are_refused(tmp_path):
     work = Work(Workplace(LocalWorkers(), tmp_path), {name: [("127.0.0.1", 1)] for name in BANKS}, SHARDS)
     party: Any = SimpleNamespace(me="north", roster=BANKS, session=bytes(32))
-    made = attempts.Attempts(party, work, Layout.plan(QUERY, [50] * 3, shards=SHARDS), lambda shard: None)
+    made = attempts.Attempts(party, work, on_shards(Layout.plan(QUERY, [50] * 3, shards=SHARDS)))
     made._check("south", 0, 2, 2)
     for turn, count in ((1, 2), (0, 1)):
         with pytest.raises(RemoteProtocolError, match=f"from south, got {count} in turn {turn}"):
@@ -455,7 +516,7 @@ def test_words_of_another_turn_or_of_another_number_of_workers_are_refused(tmp_p
 def test_a_layout_comes_to_a_worker_as_it_is():
     fields = (Field("a", 9, at_least=2, below=7), Field("b", 1, opened=False))
     layout = Layout.plan(Query(BANKS[:2], BANKS, fields, 8, 1000), [16, 1000], shards=SHARDS)
-    assert worker.layout_of(decode(encode(worker.told_layout(layout)))) == layout
+    assert groups.layout_of(decode(encode(groups.told_layout(layout)))) == layout
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ In the main session, for as many shards at a time as each party has workers:
                  others the certificates
   heard          each party tells all others the digests of what it was told; before a worker starts, all compare them
   (work)         each party starts its workers, which meet as the parties of an ordinary session; what they compare when they
-                 meet are main session, step, shard, attempt, layout and all certificates
+                 meet are main session, step, shard, attempt, all that is public of the work, and all certificates
   ended          each party tells all others which of its workers ended well; a shard is done where all of them did
   heard          as above, of those words
 
@@ -44,7 +44,8 @@ from secagg.jobs.job import Address
 from secagg.jobs.plain import decode, encode
 from secagg.jobs.shards import worker
 from secagg.jobs.shards.gathering import gathered
-from secagg.jobs.shards.worker import Plain, raised, told_layout
+from secagg.jobs.shards.sharded import COMPUTE, Plain, Sharded
+from secagg.jobs.shards.worker import raised
 from secagg.jobs.shards.workers import Workers
 from secagg.network.identity import (
     Identity,
@@ -57,8 +58,6 @@ from secagg.network.tcp import Timeouts
 from secagg.party import Party, PartyId
 from secagg.prg import KEY_BYTES
 from secagg.protocols.announcements import check_heard
-from secagg.protocols.group_by import Layout
-from secagg.protocols.group_by.shards import OwnRows
 from secagg.signing import digest
 from secagg.wire import Message
 
@@ -114,10 +113,12 @@ class Watch:
       done: what the record says of each step of each shard that is done: attempts, whose workers were lost in
         each attempt before, ledger, peak memory, processor time.
       news: what the people who run it are to be told, oldest first; whoever tells them takes it out.
+      report: called a few times a second while workers work, in the thread that waits for them.
     """
 
     done: list[dict[str, Any]] = field(default_factory=list)
     news: list[str] = field(default_factory=list)
+    report: Callable[[], None] = field(default=lambda: None, repr=False)
 
     @property
     def sent_bytes(self) -> int:
@@ -158,7 +159,7 @@ class Attempts:
 
     Args:
       party: in the main session.
-      own: this party's rows in a shard.
+      sharded: what is worked on.
       watch: what is told how far it is.
     """
 
@@ -166,15 +167,14 @@ class Attempts:
         self,
         party: Party,
         work: Work,
-        layout: Layout,
-        own: Callable[[int], OwnRows | None],
+        sharded: Sharded,
         watch: Watch | None = None,
     ) -> None:
         if set(work.addresses) != set(party.roster):
             raise UsageError(
                 f"expected workers of all parties {', '.join(party.roster)}, got those of {', '.join(work.addresses)}"
             )
-        self._party, self._work, self._layout, self._own = party, work, layout, own
+        self._party, self._work, self._sharded = party, work, sharded
         self._key = secrets.token_bytes(KEY_BYTES)
         # Parties that are tried out on one machine may share a folder.
         self._folder = work.here.folder / party.session.hex()[:32] / party.me
@@ -193,7 +193,7 @@ class Attempts:
         results: dict[int, Plain] = {}
         tried: Counter[int] = Counter()
         lost: dict[int, list[list[PartyId]]] = {}  # of each shard, whose workers were lost, by attempt
-        left = list(range(self._layout.shards))
+        left = list(range(self._sharded.shards))
         while left:
             turn = self._next(step, left)
             left = [shard for shard in left if shard not in turn.values()]
@@ -211,7 +211,7 @@ class Attempts:
                     self._watch.news.append(_again(step, shard, tried[shard], those))
                 else:
                     raise self._lost_too_often(step, shard, those)
-        return [results[shard] for shard in range(self._layout.shards)]
+        return [results[shard] for shard in range(self._sharded.shards)]
 
     def close(self) -> None:
         """Delete what workers kept in this party's folder, where it can be reached from here."""
@@ -222,7 +222,7 @@ class Attempts:
 
     def _next(self, step: str, left: Sequence[int]) -> dict[int, int]:
         """Return the shard of each place in the next turn."""
-        if step == worker.COMPUTE:
+        if step == COMPUTE:
             return dict(enumerate(left[: self._work.places]))
         turn: dict[int, int] = {}
         for shard in left:
@@ -251,36 +251,35 @@ class Attempts:
             tasks.append(self._task(step, place, shard, tried[shard] + 1, own[i], certificates))
             started.append(work.here.workers.start(place, told_address, work.module, encode(tasks[-1])))
 
-        def tell_loss(i: int) -> None:
-            self._watch.news.append(
-                f"{party.me}'s worker of shard {shards[i]} was lost in the step {step}; "
-                "others' workers that wait for it are told"
-            )
+        found: list[Plain | None] = [None] * len(tasks)
+
+        def note_end(i: int, encoded: bytes | None) -> None:
+            found[i] = answer = None if encoded is None else decode(encoded)
+            if news := _ended_badly(party.me, step, shards[i], answer):
+                self._watch.news.append(news)
 
         # Once all have said how theirs ended, nobody waits for one that was lost.
-        with gathered(work.here.workers, started, tasks, tell_loss) as answers:
-            found, words = await self._ended(answers, shards)
+        with gathered(work.here.workers, started, tasks, note_end, self._watch.report):
+            words = await self._ended(found, shards)
         ended = {name: one.ended for name, one in words.items()}
         await self._compare({name: [bytes(how)] for name, how in ended.items()}, "the run ends")
         return [answer if _how(answer) == _WELL else None for answer in found], ended
 
     async def _ended(
-        self, answers: Sequence[bytes | None], shards: Sequence[int]
-    ) -> tuple[list[Plain | None], dict[PartyId, WorkersEnded]]:
-        """Return what this party's workers answered, and what everybody says of how its own ended.
+        self, found: Sequence[Plain | None], shards: Sequence[int]
+    ) -> dict[PartyId, WorkersEnded]:
+        """Return what everybody says of how its workers ended.
+
+        Args:
+          found: what this party's answered.
 
         Raises:
           what a worker raised that would come again.
         """
         party = self._party
-        found = [None if answer is None else decode(answer) for answer in answers]
         for answer, shard in zip(found, shards, strict=True):
             if answer is not None and "error" in answer and not answer["lost"]:
                 raise raised(answer, f"{party.me}'s worker of shard {shard}")
-        for answer, shard in zip(found, shards, strict=True):
-            if fault := _own_fault(answer):
-                # To this party's people alone: it names folders.
-                self._watch.news.append(f"{party.me}'s worker of shard {shard} ended: {fault}")
         word = WorkersEnded(self._turn, [_how(answer) for answer in found])
         party.broadcast(word)
         words = {party.me: word} | await party.gather(WorkersEnded, party.others)
@@ -290,7 +289,7 @@ class Attempts:
                 raise RemoteProtocolError(
                     f"expected 0, 1 or 2 for how each worker ended from {name}, got {one.ended}", peer=name
                 )
-        return found, words
+        return words
 
     async def _compare(self, told: Mapping[PartyId, Sequence[bytes]], outcome: str) -> None:
         """Compare with everybody what each party told in this turn.
@@ -323,14 +322,11 @@ class Attempts:
         own: Identity,
         certificates: Mapping[PartyId, bytes],
     ) -> Plain:
-        party, work, layout = self._party, self._work, told_layout(self._layout)
+        party, work, sharded = self._party, self._work, self._sharded
         name = f"{shard}-{attempt}"
-        if step == worker.COMPUTE:
+        if step == COMPUTE:
             # Of the last attempt, which is the one that is done.
             self._kept[shard], self._kept_at[shard] = name, place
-        rows = self._own(shard)
-        parts = [part for who in party.roster for part in (who.encode(), certificates[who])]
-        about = json.dumps([step, shard, attempt, self._kept[shard], layout]).encode()
         return {
             "step": step,
             "me": party.me,
@@ -339,15 +335,14 @@ class Attempts:
             "kept": self._kept[shard],
             "folder": str(self._folder),
             "kept_key": self._key,
-            "layout": layout,
-            "words": None if rows is None else rows.words,
-            "values": None if rows is None else rows.values,
+            "kind": sharded.kind,
+            "public": sharded.public,
+            "own": sharded.own(shard),
             "listen": list(work.here.workers.address(place, work.addresses[party.me][place])),
             "peers": [[who, *work.addresses[who][place], certificates[who]] for who in party.roster],
             "secret_key": own.secret_key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
             ),
-            "agreement": digest(_LABEL, [party.session, about, *parts]),
             "timeouts": list(astuple(work.timeouts)),
             "memory_bytes": work.here.memory_bytes,
         }
@@ -401,6 +396,18 @@ def _check_certificates(name: PartyId, certificates: Sequence[bytes]) -> None:
         ) from None
 
 
+def _ended_badly(me: PartyId, step: str, shard: int, answer: Plain | None) -> str:
+    """Return in words, for a party's own people, how its worker was lost or lost another's; "" where it ended otherwise."""
+    whose = f"{me}'s worker of shard {shard}"
+    if answer is None:
+        return f"{whose} was lost in the step {step}; others' workers that wait for it are told"
+    if fault := _own_fault(answer):
+        return f"{whose} ended: {fault}"  # it names folders, which are nobody else's business
+    if "error" in answer and answer["lost"] and (other := answer["accused"] or answer["peer"]):
+        return f"{whose} ended in the step {step}, as {other}'s was lost or could not be reached"
+    return ""
+
+
 def _how(answer: Plain | None) -> int:
     if answer is None or _own_fault(answer):
         return _LOST
@@ -417,11 +424,9 @@ def _own_fault(answer: Plain | None) -> str:
 
 
 @contextlib.contextmanager
-def attempts(
-    party: Party, work: Work, layout: Layout, own: Callable[[int], OwnRows | None], watch: Watch | None = None
-) -> Iterator[Attempts]:
+def attempts(party: Party, work: Work, sharded: Sharded, watch: Watch | None = None) -> Iterator[Attempts]:
     """Return what has workers do the steps of a run; in the end what they kept is deleted."""
-    made = Attempts(party, work, layout, own, watch)
+    made = Attempts(party, work, sharded, watch)
     try:
         yield made
     finally:

@@ -12,26 +12,35 @@ import contextlib
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from typing import Any, Final
 
-from secagg.jobs.shards.worker import Plain, session_of
+from secagg.jobs.shards.sharded import Plain
+from secagg.jobs.shards.worker import session_of
 from secagg.jobs.shards.workers import Workers
 from secagg.network.unable import Cause, tell_unable
+
+_REPORT_EVERY_S: Final = 0.25
 
 
 @contextlib.contextmanager
 def gathered(
-    workers: Workers, started: Sequence[Any], tasks: Sequence[Plain], on_loss: Callable[[int], None]
-) -> Iterator[list[bytes | None]]:
-    """Wait for workers and yield what each returned, None for one that was lost.
+    workers: Workers,
+    started: Sequence[Any],
+    tasks: Sequence[Plain],
+    on_end: Callable[[int, bytes | None], None],
+    report: Callable[[], None],
+) -> Iterator[None]:
+    """Wait for workers; the block begins once all have ended.
 
     In the block whoever waits for a worker that was lost is told so. The block ends once nobody waits any more; then the
     addresses are free for the next turn.
 
     Args:
       tasks: of the workers that were started, in their order.
-      on_loss: called at once with the index of a worker that was lost, from another thread.
+      on_end: called at once with the index of a worker that has ended and what it returned, None if it was lost.
+      report: called a few times a second; what it raises ends the wait once all workers have ended.
     """
     over = threading.Event()
     telling: list[Future[Any]] = []
@@ -41,15 +50,18 @@ def gathered(
         def stand_in(task: Plain) -> None:
             tell_unable(**session_of(task), cause=Cause.WORKER, wait_s=math.inf, is_over=over.is_set)
 
-        def wait(i: int) -> bytes | None:
-            (answer,) = workers.gather([started[i]])
-            if answer is None:
-                on_loss(i)
-                telling.append(tellers.submit(stand_in, tasks[i]))
-            return answer
-
+        left = {waiters.submit(workers.gather, [one]): i for i, one in enumerate(started)}
         try:
-            yield list(waiters.map(wait, range(len(started))))
+            while left:
+                ended, _ = wait_for(left, _REPORT_EVERY_S, FIRST_COMPLETED)
+                for one in ended:
+                    i = left.pop(one)
+                    (answer,) = one.result()
+                    if answer is None:
+                        telling.append(tellers.submit(stand_in, tasks[i]))
+                    on_end(i, answer)
+                report()
+            yield
         finally:
             over.set()
     for one in telling:

@@ -6,7 +6,8 @@ from typing import Any, Final, Protocol, runtime_checkable
 
 from secagg.jobs.job import Job
 from secagg.jobs.shards.attempts import Watch, Work, Workplace, attempts
-from secagg.jobs.shards.worker import COMPUTE, OPEN
+from secagg.jobs.shards.groups import groups_in_shards
+from secagg.jobs.shards.sharded import COMPUTE, OPEN
 from secagg.party import Party
 from secagg.patterns.pattern import Agreed, Result, Terms
 from secagg.protocols.group_by import Announced, Findings, Query
@@ -46,7 +47,7 @@ async def find_in_shards(
       as `divide`, `settle` and `Attempts.step`.
     """
     division = await divide(party, query, announced, shards=work.shards)
-    with attempts(party, work, division.layout, division.own, watch) as tries:
+    with attempts(party, work, groups_in_shards(division), watch) as tries:
         with party.phase(COMPUTE):
             computed = await tries.step(COMPUTE)
         # Nobody comes here before all parties have said that all their workers have computed their shards.

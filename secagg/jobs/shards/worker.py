@@ -3,7 +3,7 @@
 A task and what comes of it are bytes of `jobs.plain`. An error comes back as its kind and text; the main process raises it.
 
 What a step keeps for the next one is a file in the organisation's folder, encrypted under a key that came with the task. It
-holds one party's shares.
+holds one party's shares. What a step of a shard is, the kind of work says (`sharded`).
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from __future__ import annotations
 import json
 import resource
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 from cryptography.hazmat.primitives import serialization
 
 from secagg import errors
@@ -26,23 +24,20 @@ from secagg.errors import (
     SecaggError,
     UsageError,
 )
-from secagg.jobs.checkpoints import UnwritableError, read_sealed, write_sealed
+from secagg.jobs.checkpoints import UnwritableError
 from secagg.jobs.plain import decode, encode
+from secagg.jobs.shards.sharded import Kept, Plain, doing
 from secagg.ledger import Ledger
 from secagg.network.identity import Identity, PrivateKey, load_certificate
 from secagg.network.memory import peak_bytes
 from secagg.network.tcp import Peer, Timeouts, run_party
 from secagg.party import Party
-from secagg.protocols.group_by import Field, Layout, Query
-from secagg.protocols.group_by.shards import KeptShard, OwnRows, compute_shard, open_shard
+from secagg.signing import digest
+
+_LABEL: Final = "secagg.jobs.shards: worker"
 
 # Another attempt may end well: the error lies with the network, another party's worker, which may be lost, or a full disk.
 _COMES_ONCE: Final = (PeerMissingError, AuthenticationError, UnwritableError)
-
-COMPUTE: Final = "compute"
-OPEN: Final = "open"
-
-Plain = Mapping[str, Any]
 
 
 def run(task: bytes) -> bytes:
@@ -61,27 +56,11 @@ def _done(told: Plain) -> Plain:
     if not _claimed(path, told["attempt"]):
         # A cluster that starts a lost task again does not know that the others have left its session.
         return {"lost": True}
-    layout = layout_of(told["layout"])
-    own = None if told["words"] is None else OwnRows(told["words"], told["values"])
-    kept_path = path / f"{told['kept']}.shard"
-    header = msgspec.msgpack.encode([told["run"], told["me"], told["kept"]])
+    do = doing(told["kind"])
+    kept = Kept.of(path, told["kept_key"], told["run"], told["me"], told["kept"])
 
     async def program(party: Party) -> Plain:
-        if told["step"] == COMPUTE:
-            shard = await compute_shard(party, layout, own)
-            if shard is None:
-                return {}
-            content = encode({"rows": list(shard.rows), "counted": list(shard.counted)})
-            write_sealed(
-                kept_path, told["kept_key"], header, content, what="a shard", then="it may be done again"
-            )
-            return {"counted": list(shard.counted)}
-        shard = None
-        if party.me in layout.query.computing_parties:
-            content = decode(read_sealed(kept_path, told["kept_key"], header))
-            shard = KeptShard(content["rows"], content["counted"])
-        found = await open_shard(party, layout, own, shard)
-        return {} if found is None else {"flagged": found.flagged, "sums": found.sums}
+        return await do(party, told["step"], told["public"], told["own"], kept)
 
     result, ledger = _session(told, program)
     return {
@@ -122,34 +101,18 @@ def session_of(told: Plain) -> dict[str, Any]:
         "identity": Identity(me, certificate, key),
         "peers": peers,
         "listen": (host, port),
-        "agreement": told["agreement"],
+        "agreement": agreement_of(told),
     }
 
 
-def told_layout(layout: Layout) -> Plain:
-    """Return a layout as plain data."""
-    query = layout.query
-    return {
-        "input": list(query.input_parties),
-        "computing": list(query.computing_parties),
-        "fields": [[f.name, f.max, f.at_least, f.below, f.opened] for f in query.fields],
-        "pad_rows_to": query.pad_rows_to,
-        "max_rows": query.max_rows,
-        "counts": list(layout.buckets.counts),
-        "shards": layout.shards,
-    }
+def agreement_of(told: Plain) -> bytes:
+    """Return the digest of what a worker compares with those whom it meets.
 
-
-def layout_of(told: Plain) -> Layout:
-    """Return the layout that `told_layout` made plain; raises `PlanError` for what is none."""
-    query = Query(
-        tuple(told["input"]),
-        tuple(told["computing"]),
-        tuple(Field(*of_field) for of_field in told["fields"]),
-        told["pad_rows_to"],
-        told["max_rows"],
-    )
-    return Layout.plan(query, told["counts"], shards=told["shards"])
+    It is made of what the worker was told, so that one that was told something else than the others meets nobody.
+    """
+    about = {name: told[name] for name in ("step", "attempt", "kept", "kind", "public")}
+    members = [part for name, _, _, pem in told["peers"] for part in (name.encode(), pem)]
+    return digest(_LABEL, [told["run"], encode(about), *members])
 
 
 def _error(error: SecaggError) -> Plain:
@@ -157,6 +120,7 @@ def _error(error: SecaggError) -> Plain:
         "error": type(error).__name__,
         "text": error.for_record(),
         "peer": getattr(error, "peer", ""),
+        "accused": getattr(error, "accused", ""),
         "suspects": list(error.suspects) if isinstance(error, CheatingError) else [],
         "lost": isinstance(error, _COMES_ONCE),
     }
