@@ -28,7 +28,7 @@ framework's records into entries and values: `flower`, `nvflare` and `openfl` of
     round         the server's side of a sum
     replies       replies that are arrays by name
     keeper        a client that lives as long as a run
-    sum_server    a server that asks its clients and waits
+    sum_server    a server of one sum after the other, for all frameworks
     settings      what configuration files say, checked
     histograms    sums for boosted trees
     boosting      boosted trees on such sums

@@ -34,12 +34,12 @@ _SEEN_BYTES: Final = 256  # of what was seen of one other, its name included
 class Registration(NamedTuple):
     """A node that is ready, and what it announced.
 
-    layout: canonical, as bytes. announced: in the order of its reply. budget: with noise, what it has spent. seen: what it
-    saw others to have spent. frame: all that it announced, signed.
+    address: what the framework calls it. layout: canonical, as bytes. announced: in the order of its reply. budget: with
+    noise, what it has spent. seen: what it saw others to have spent. frame: all that it announced, signed.
     """
 
     name: PartyId
-    node_id: int
+    address: str
     nonce: bytes
     layout: bytes
     announced: bytes
@@ -76,7 +76,7 @@ def limits_for(sent: Shapes, numbers: int | None) -> Limits:
 
 def read_ready(
     frame: bytes,
-    node_id: int,
+    address: str,
     run: int,
     kind: str,
     peers: Mapping[PartyId, bytes],
@@ -88,7 +88,7 @@ def read_ready(
 
     Args:
       frame: a `Ready` as bytes.
-      node_id: the framework's number of the node.
+      address: what the framework calls the node.
       run: the framework's number of the run.
       kind: of the sum.
       peers: public keys by name.
@@ -98,21 +98,21 @@ def read_ready(
     Raises:
       RemoteProtocolError: it is not registered, did not sign, or announces what cannot be or is too much.
     """
-    peer = f"node {node_id}"
     seen_bytes = noisy * (len(peers) * _SEEN_BYTES + HISTORY_BYTES)
     if len(frame) > limits.layout_bytes + _READY_BYTES + seen_bytes:
         raise RemoteProtocolError(
             f"announces names and shapes in {len(frame)} bytes; with what was sent at most {limits.layout_bytes} are "
             "expected",
-            peer=peer,
+            peer=address,
         )
-    ready = wire.from_bytes(frame, messages.Ready, peer=peer)
+    ready = wire.from_bytes(frame, messages.Ready, peer=address)
     if ready.name not in peers or len(ready.nonce) != NONCE_BYTES:
         raise RemoteProtocolError(
-            f"expected a node whose public key is registered, got {ready.name!r:.80} at {peer}", peer=peer
+            f"expected a node whose public key is registered, got {ready.name!r:.80} at {address!r:.80}",
+            peer=address,
         )
     check_ready(ready, run, kind, peers)
-    layout = wire.from_bytes(ready.layout, Layout, peer=peer)
+    layout = wire.from_bytes(ready.layout, Layout, peer=address)
     try:
         layout.check()
     except ShapeError as error:
@@ -128,7 +128,7 @@ def read_ready(
     seen = {name: Spent.from_bytes(data, peer=ready.name) for name, data in ready.seen.items()}
     return Registration(
         name=ready.name,
-        node_id=node_id,
+        address=address,
         nonce=ready.nonce,
         layout=wire.to_bytes(layout.canonical()),
         announced=ready.layout,

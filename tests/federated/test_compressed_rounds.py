@@ -119,7 +119,7 @@ def test_a_weight_beyond_the_largest_does_not_fit() -> None:
 def test_updates_with_nan_are_refused_at_the_node(tmp_path: Path) -> None:
     played = Played(tmp_path, MASKS, FEW)
     keeper = played.keepers["a"]
-    played.server.begin(3, "train", SENT)
+    played.begin(3, "train")
     keeper.invite(3, "train", played.server.frame, SENT)
     with pytest.raises(Exception, match="NaN or infinite"):
         keeper.keep({"w": SENT["w"] * np.float32(np.nan), "steps": SENT["steps"]}, 1)

@@ -92,7 +92,7 @@ def test_with_noise_updates_are_bounded_and_budgets_are_spent(tmp_path: Path) ->
     with pytest.raises((RemoteProtocolError, BudgetError), match="budget"):
         played.keeper("a").invite(4, "train", played.server.frame, SENT)
     with pytest.raises(UsageError, match="evaluation_privacy"):
-        played.server.begin(4, "evaluate", SENT)
+        played.begin(4, "evaluate")
 
 
 def test_a_node_gives_nothing_without_an_invitation_and_goes_on_with_nothing_after_an_error(
@@ -148,16 +148,28 @@ def test_replies_that_cannot_be_averaged_are_refused(
 
 def test_two_nodes_of_one_identity_are_one_and_noise_from_elsewhere_is_none(tmp_path: Path) -> None:
     played = Played(tmp_path)
-    played.server.begin(1, "train", SENT)
+    current = played.begin(1, "train")
     played.keepers["a"].invite(1, "train", played.server.frame, SENT)
     ready = played.keepers["a"].keep(SENT, 1)
-    assert played.server.take("one", ready)
-    assert not played.server.take("two", ready)
-    assert not played.server.take("three", b"noise")
-    assert played.server.finish(1, lambda step, frames: []) is None
-    assert set(played.server.reports[-1].missed) == {"two", "three"}
-    with pytest.raises(UsageError, match="begun"):
-        played.server.finish(1, lambda step, frames: [])
+    assert current.take("one", ready)
+    assert not current.take("two", ready)
+    assert not current.take("three", b"noise")
+    played.keepers["b"].invite(1, "train", played.server.frame, SENT)
+    assert not current.take("one", played.keepers["b"].keep(SENT, 1))  # one client, one node
+    assert current.finish(1, lambda step, frames: []) is None
+    assert set(played.server.reports[-1].missed) == {"one", "two", "three"}
+
+
+def test_a_sum_that_is_over_takes_nobody_and_ends_once(tmp_path: Path) -> None:
+    played = Played(tmp_path)
+    current = played.begin(1, "train")
+    played.keepers["a"].invite(1, "train", played.server.frame, SENT)
+    ready = played.keepers["a"].keep(SENT, 1)
+    assert current.finish(1, lambda step, frames: []) is None
+    for action in (lambda: current.take("one", ready), lambda: current.finish(1, lambda step, frames: [])):
+        with pytest.raises(UsageError, match="one that is over"):
+            action()
+    assert len(played.server.reports) == 1
 
 
 def test_settings_are_read_from_plain_mappings_and_mistakes_are_named() -> None:

@@ -63,7 +63,7 @@ def begun(tmp_path: Path) -> tuple[dict[str, bytes], ServerRound]:
         found = update(i + 1.0, i + 1)
         node, announced = invite(tmp_path, name).accept(found.layout, found.announced, to_vector(found))
         kept[name] = node.to_bytes()
-        ready[name] = read_ready(wire.to_bytes(announced), i, RUN, "train", peers, JOB.limits)
+        ready[name] = read_ready(wire.to_bytes(announced), str(i), RUN, "train", peers, JOB.limits)
     admission = admit(ready, JOB, peers)
     assert not admission.refused
     return kept, ServerRound(admission.admitted, RUN, JOB, peers)
@@ -132,7 +132,7 @@ def test_what_a_node_announces_without_having_signed_it_is_refused(tmp_path: Pat
     found, invitation = update(1.0, 1), invite(tmp_path, "a")
     _, ready = invitation.accept(found.layout, found.announced, to_vector(found))
     peers = invitation.member.peers
-    assert read_ready(wire.to_bytes(ready), 0, RUN, "train", peers, JOB.limits).name == "a"
+    assert read_ready(wire.to_bytes(ready), "0", RUN, "train", peers, JOB.limits).name == "a"
     value = "b" if field == "name" else bytes(len(getattr(ready, field)) or 32)
     altered = msgspec.structs.replace(ready, **{field: value})
     for frame, run, kind in (
@@ -141,7 +141,7 @@ def test_what_a_node_announces_without_having_signed_it_is_refused(tmp_path: Pat
         (wire.to_bytes(ready), RUN, "evaluate"),
     ):
         with pytest.raises(AuthenticationError):
-            read_ready(frame, 0, run, kind, peers, JOB.limits)
+            read_ready(frame, "0", run, kind, peers, JOB.limits)
 
 
 def test_a_sum_is_not_finished_before_its_exchanges(begun: tuple[dict[str, bytes], ServerRound]) -> None:

@@ -18,16 +18,14 @@ from flwr.app import Message, Metadata
 from flwr.app.message import make_message
 
 from secagg import wire
-from secagg.errors import TooFewPartiesError
 from secagg.federated import messages as m
-from secagg.federated import round as serving
 from secagg.federated.layout import Entry, Layout
-from secagg.federated.registration import limits_for
+from secagg.federated.sum_server import SumServer
 from secagg.federated.terms import LABEL, NONCE_BYTES, Agreement, ready_parts
-from secagg.integrations.flower import Encoding, Protection, load_identity, load_peers
-from secagg.integrations.flower import collection as collecting
+from secagg.integrations.flower import Encoding, Protection, load_identity
 from secagg.integrations.flower import messages as carrier
-from secagg.integrations.flower.records import arrays_in, shapes_of
+from secagg.integrations.flower.exchanges import GridExchanges
+from secagg.integrations.flower.records import arrays_in, baseline_of, shapes_of
 from secagg.signing import sign
 
 OF_REPLIES = Layout((Entry("arrays", "w", "array", "float32", (3,)),), (), "metrics")
@@ -55,7 +53,6 @@ def test_the_server_draws_its_number_when_all_nodes_have_told_theirs(
     folder, told = make().folder, list[str]()
     grid: Any = Silent()
     sent = arrays_in(reply_of({"w": np.zeros(3, np.float32)}))
-    terms = m.Task(Protection(), Encoding(), "num-examples")
 
     def answers() -> Iterator[Message]:
         for node_id, name in enumerate("abcd"):
@@ -70,20 +67,22 @@ def test_the_server_draws_its_number_when_all_nodes_have_told_theirs(
         assert told == list("abcd")
         return b"s" * count
 
-    def carried(_: Any, step: str, client: str, message: wire.Message) -> Any:
+    def carried(_: Any, step: str, address: str, frame: bytes) -> Any:
         return types.SimpleNamespace(
-            content=carrier.pack(step, message), metadata=types.SimpleNamespace(message_id=client)
+            content={carrier.RECORD: carrier.record(step, frame)},
+            metadata=types.SimpleNamespace(message_id=address),
         )
 
     monkeypatch.setattr("secagg.federated.round.secrets.token_bytes", drawn)
-    monkeypatch.setattr(collecting.Collection, "_message", carried)
+    monkeypatch.setattr(GridExchanges, "_message", carried)
     asked = dict(enumerate(answers()))
     told.clear()
-    shapes = shapes_of(sent)
-    job = serving.SumRequest("train", terms, b"", shapes, limits_for(shapes, None), {})
-    peers = load_peers(folder / "peers.toml")
-    with pytest.raises(TooFewPartiesError):
-        collecting.Collection(grid, job, asked, sent, peers=peers, timeout_s=0.1, poll_s=0.01).run(answers())
+    server = SumServer(folder / "peers.toml", weight_key="num-examples")
+    current = server.begin(1, "train", shapes_of(sent), baseline_of(sent))
+    exchanges = GridExchanges(grid, asked, timeout_s=0.1, poll_s=0.01)
+    exchanges.take_ready(current, answers())
+    assert current.finish(1, exchanges.ask) is None
+    assert "nothing was opened" in server.reports[0].failure
     frames = [carrier.unpack(message.content, peer="server").frame for message in grid.asked]
     assert [wire.from_bytes(frame, m.Participants).server_nonce for frame in frames] == [
         b"s" * NONCE_BYTES

@@ -596,7 +596,7 @@ def registered(reply: Message, peers: dict[str, bytes], limits: Limits) -> Regis
     """Return the node that a reply to a task comes from."""
     node_id = reply.metadata.src_node_id
     frame = carrier.open_reply(reply, m.TASK, f"node {node_id}")
-    return read_ready(frame, node_id, reply.metadata.run_id, "train", peers, limits)
+    return read_ready(frame, f"node {node_id}", reply.metadata.run_id, "train", peers, limits)
 
 
 def layout_of(*arrays: tuple[str, tuple[int, ...]], dtype: str = "float32") -> bytes:
@@ -635,7 +635,7 @@ def test_layouts_that_are_too_large_or_cannot_be_are_refused(
     peers = load_peers(played.folder / "peers.toml")
     limits = limits_for(sent, None)
     fine = registered(announce(played, "a", layout_of(("w", (3,)), ("b", (2, 2)))), peers, limits)
-    assert (fine.name, fine.node_id) == ("a", 99)
+    assert (fine.name, fine.address) == ("a", "node 99")
     with pytest.raises(RemoteProtocolError, match=match):
         registered(announce(played, "a", layout), peers, limits)
 

@@ -541,7 +541,7 @@ def test_the_server_asks_nobody_whose_budget_it_knows_is_spent(
     # One node begins anew; three who were never asked would be enough for another sum, one is not.
     (played.folder / ".a.key.spent-train").unlink()
     new_budget(played.folder / "a.key", played.task.protection.privacy)
-    secure._spent["train"]["b"] = secure._spent["train"]["c"] = secure._spent["train"]["d"] = 0
+    secure._server._spent["train"].update(dict.fromkeys("bcd", -1))
     secure.start(grid_of(played), ArrayRecord({"w": Array(np.zeros(3))}), num_rounds=1)
     assert secure.reports[-1].missed["a"] == "its data went into 1 sums, all that its budget is for"
     assert secure.reports[-1].failure

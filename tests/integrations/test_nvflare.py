@@ -134,6 +134,17 @@ def test_sites_check_updates_against_a_bound_by_letters_through_auxiliary_messag
     assert found["means"]["w"] == pytest.approx([2, 3, 4, 5], abs=2e-6)
 
 
+def test_a_late_site_is_turned_away_while_the_server_waits_for_others(by_hand: dict[str, Any]) -> None:
+    found = by_hand["late"]
+    assert found["accepted"] is False
+    assert (found["contributors"], found["failure"]) == (SITES[:4], "")
+    assert found["means"]["w"] == pytest.approx([1.5, 2.5, 3.5, 4.5], abs=2e-6)
+
+
+def test_no_site_waits_for_another_to_answer(by_hand: dict[str, Any]) -> None:
+    assert by_hand["all at once"]
+
+
 def test_an_answer_to_another_step_is_none_and_errors_name_step_and_site(by_hand: dict[str, Any]) -> None:
     another, failed, silent, empty = (text for text, _ in by_hand["replies"])
     assert another == "expected an answer to keys from site-1, got 'input'"

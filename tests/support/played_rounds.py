@@ -11,8 +11,8 @@ import numpy as np
 from secagg.errors import RemoteProtocolError, SecaggError
 from secagg.federated import Encoding, OwnNode, Protection, make_identities
 from secagg.federated.keeper import Keeper
-from secagg.federated.replies import digest_of
-from secagg.federated.sum_server import SumServer
+from secagg.federated.replies import baseline_of, digest_of, result_of, shapes_of
+from secagg.federated.sum_server import SumServer, SumUnderWay
 
 NAMES = tuple("abcde")
 SENT = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "steps": np.array([100])}
@@ -44,10 +44,13 @@ class Played:
             "steps": SENT["steps"] + ord(name),
         }
 
+    def begin(self, run: int, kind: str, *, task_digest: bytes = b"") -> SumUnderWay:
+        return self.server.begin(run, kind, shapes_of(SENT), baseline_of(SENT), task_digest=task_digest)
+
     def round(self, lost: Mapping[str, str] = {}, *, kind: str = "train", run: int = 3, **keep: Any) -> Any:
         digest = digest_of("task", SENT)
         self.exchanges.clear()
-        self.server.begin(run, kind, SENT, task_digest=digest)
+        current = self.begin(run, kind, task_digest=digest)
         for number, (name, keeper) in enumerate(self.keepers.items()):
             keeper.invite(run, kind, self.server.frame, SENT, task_digest=digest)
             if lost.get(name) == "task":
@@ -55,7 +58,7 @@ class Played:
             arrays = self.update(name) if kind == "train" else {}
             ready = keeper.keep(arrays, number + 1, {"loss": float(number)}, **keep)
             self.frames.append(ready)
-            assert self.server.take(f"at {name}", ready)
+            assert current.take(f"at {name}", ready)
 
         def ask(step: str, frames: Mapping[str, bytes]) -> Iterator[tuple[str, bytes | RemoteProtocolError]]:
             self.exchanges.append(step)
@@ -71,4 +74,5 @@ class Played:
                 self.frames.append(answer)
                 yield address, answer
 
-        return self.server.finish(1, ask)
+        opened = current.finish(1, ask)
+        return opened and result_of(opened.layout, opened.means.values, opened.means.weight)

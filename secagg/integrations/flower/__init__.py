@@ -31,7 +31,7 @@ whether it keeps to the protocol. Nodes must run code that the server did not ch
     records     replies to entries and values, and back
     messages    what goes through Flower's messages, and where a node keeps its state
     mod         the client's side
-    collection  the server's side of one sum
+    exchanges   the server's messages over Flower's grid
     strategy    the wrapper
 
 What knows no Flower is `secagg.federated`.

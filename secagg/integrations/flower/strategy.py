@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import Strategy
 
-from secagg import wire
-from secagg.errors import SecaggError, UsageError
-from secagg.federated.identities import load_peers
-from secagg.federated.messages import TASK, Task
-from secagg.federated.registration import limits_for
-from secagg.federated.round import ServerRound, SumReport, SumRequest
+from secagg.errors import UsageError
+from secagg.federated.messages import TASK
+from secagg.federated.round import SumReport
+from secagg.federated.sum_server import NO_EVALUATION, SumServer
 from secagg.federated.terms import Protection
 from secagg.federated.weighted import Encoding
-from secagg.integrations.flower.collection import Collection
+from secagg.integrations.flower.exchanges import GridExchanges
 from secagg.integrations.flower.messages import RECORD, record, task_digest
-from secagg.integrations.flower.records import Sent, arrays_in, shapes_of
+from secagg.integrations.flower.records import Sent, arrange, arrays_in, baseline_of, shapes_of, to_records
 from secagg.party import PartyId
-
-if TYPE_CHECKING:
-    from secagg import dp
 
 _log = logging.getLogger("flwr.secagg")
 
-_NO_EVALUATION: Final = "training has noise, and metrics of evaluation without noise would tell what it hides"
 # These look at single replies: medians, distances, losses, trees, or clipping at the server.
 _SINGLE_REPLIES: Final = (
     flower.Bulyan,
@@ -51,11 +43,12 @@ _SINGLE_REPLIES: Final = (
 
 
 class _Asked(NamedTuple):
-    """What the nodes were asked: the job, the messages by node, and the arrays in each of them."""
+    """What the nodes were asked: the kind of sum, messages by node, the arrays in each of them, a digest of the task."""
 
-    job: SumRequest
+    kind: str
     messages: Mapping[int, Message]
     sent: Sent
+    task_digest: bytes
 
 
 class SecureAggregation(Strategy):
@@ -78,9 +71,6 @@ class SecureAggregation(Strategy):
       UsageError: a strategy that compares single replies, a file that is not one of public keys, names in the protection
         that are not in it, a time that is not positive, or evaluation without noise beside training with noise.
       ImportError: noise is asked for, and its packages are missing.
-
-    Attributes:
-      reports: what became of each sum so far.
     """
 
     def __init__(
@@ -101,8 +91,6 @@ class SecureAggregation(Strategy):
                 "mean, such as FedAvg"
             )
         self.strategy = strategy
-        self.reports: list[SumReport] = []
-        self._peers = dict(peers) if isinstance(peers, Mapping) else load_peers(peers)
         if not (timeout_s > 0 and poll_s >= 0):
             raise UsageError(
                 f"expected positive seconds as timeout_s and poll_s, got {timeout_s!r:.40} and {poll_s!r:.40}"
@@ -113,22 +101,23 @@ class SecureAggregation(Strategy):
             if weight_key is not None
             else str(getattr(strategy, "weighted_by_key", "num-examples"))
         )
-        self._terms = Task(protection or Protection(), encoding or Encoding(), key)
-        self._protection = self._terms.protection
-        self._protection.check_packages()
-        self._protection.check_encoding(self._terms.encoding)
+        self._protection = protection or Protection()
         # Known only of strategies made like FedAvg; with others evaluation is left out.
         if not self._protection.evaluates and getattr(strategy, "fraction_evaluate", 0.0) > 0:
             raise UsageError(
-                f"{_NO_EVALUATION}: give {type(strategy).__name__} fraction_evaluate=0.0, or Protection an "
+                f"{NO_EVALUATION}: give {type(strategy).__name__} fraction_evaluate=0.0, or Protection an "
                 "evaluation_privacy"
             )
-        self._max_numbers = max_numbers
-        limits_for({}, max_numbers)  # refuses what is no limit before anybody is asked
-        self._protection.check_names(self._peers)
+        self._server = SumServer(
+            peers, self._protection, encoding, weight_key=key, max_numbers=max_numbers, log=_log
+        )
         self._grid: Grid | None = None
         self._asked: _Asked | None = None
-        self._spent: dict[str, Counter[PartyId]] = {}
+
+    @property
+    def reports(self) -> list[SumReport]:
+        """What became of each sum so far."""
+        return self._server.reports
 
     def __repr__(self) -> str:
         return f"SecureAggregation({self.strategy!r})"
@@ -136,18 +125,18 @@ class SecureAggregation(Strategy):
     def summary(self) -> None:
         """Log the settings, and the wrapped strategy's."""
         _log.info("\t├──> Secure aggregation:")
-        _log.info("\t│\t├── Registered nodes: %d", len(self._peers))
+        _log.info("\t│\t├── Registered nodes: %d", len(self._server.peers))
         _log.info("\t│\t├── %s", self._protection)
         if self._protection.privacy or self._protection.evaluation_privacy:
             _log.info("\t│\t├── With noise all nodes count the same, and metrics of training are not sent")
-        _log.info("\t│\t└── %s", self._terms.encoding)
+        _log.info("\t│\t└── %s", self._server.task.encoding)
         self.strategy.summary()
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Return the strategy's messages, each asking for a protected reply; none if the budget is spent."""
-        if self._is_spent(MessageType.TRAIN):
+        if self._server.is_spent(MessageType.TRAIN):
             return self._ask([], MessageType.TRAIN, grid)
         messages = self.strategy.configure_train(server_round, arrays, config, grid)
         return self._ask(messages, MessageType.TRAIN, grid)
@@ -166,9 +155,9 @@ class SecureAggregation(Strategy):
     ) -> Iterable[Message]:
         """Return the strategy's messages, each asking for a protected reply; none if the budget is spent."""
         if not self._protection.evaluates:
-            _log.warning("%s: no evaluation", _NO_EVALUATION)
+            _log.warning("%s: no evaluation", NO_EVALUATION)
             return self._ask([], MessageType.EVALUATE, grid)
-        if self._is_spent(MessageType.EVALUATE):
+        if self._server.is_spent(MessageType.EVALUATE):
             return self._ask([], MessageType.EVALUATE, grid)
         messages = self.strategy.configure_evaluate(server_round, arrays, config, grid)
         return self._ask(messages, MessageType.EVALUATE, grid)
@@ -180,34 +169,13 @@ class SecureAggregation(Strategy):
         reply = self._collect(server_round, self._asked, replies)
         return None if reply is None else self.strategy.aggregate_evaluate(server_round, [reply])
 
-    def _is_spent(self, kind: str) -> bool:
-        """Whether too few nodes have budget left for a sum of this kind; nodes know of other runs, too."""
-        privacy = self._protection.privacy_of(kind)
-        if privacy is None:
-            return False
-        spent = self._spent.get(kind)
-        if spent is None:
-            return False
-        left = sum(spent[name] < privacy.rounds for name in self._peers)
-        if left >= self._protection.min_clients:
-            return False
-        _log.error(
-            "protected %s: the data of all but %d nodes went into %d sums, all that the budget %s is for; nobody is asked "
-            "any more",
-            kind,
-            left,
-            privacy.rounds,
-            privacy,
-        )
-        return True
-
     def _ask(self, messages: Iterable[Message], kind: str, grid: Grid) -> list[Message]:
         asked = list(messages)
         self._grid, self._asked = grid, None
         if not asked:
             return asked
         sent = arrays_in(asked[0].content)
-        if self._terms.sums_differences(kind) and any(
+        if self._server.task.sums_differences(kind) and any(
             not _same(sent, arrays_in(message.content)) for message in asked[1:]
         ):
             raise UsageError(
@@ -221,20 +189,16 @@ class SecureAggregation(Strategy):
                     "against a server that may do anything nodes see to it that all are asked the same, and the strategy "
                     "asks them for different things; give all nodes the same arrays and configuration"
                 )
-        frame = wire.to_bytes(self._terms)
         for message in asked:
             if RECORD in message.content:
                 raise UsageError(
                     f"the strategy sends a record {RECORD!r}, a name that is taken; give it another"
                 )
-            message.content = RecordDict({**message.content, RECORD: record(TASK, frame)})
+            message.content = RecordDict({**message.content, RECORD: record(TASK, self._server.frame)})
         by_node = {message.metadata.dst_node_id: message for message in asked}
         if len(by_node) != len(asked):
             raise UsageError("the strategy sends a node two messages in one round")
-        shapes = shapes_of(sent)
-        limits = limits_for(shapes, self._max_numbers)
-        spent = self._spent.get(kind, Counter())
-        self._asked = _Asked(SumRequest(kind, self._terms, digest, shapes, limits, spent), by_node, sent)
+        self._asked = _Asked(kind, by_node, sent, digest)
         return asked
 
     def _collect(self, server_round: int, asked: _Asked, replies: Iterable[Message]) -> Message | None:
@@ -242,74 +206,20 @@ class SecureAggregation(Strategy):
             raise UsageError(
                 "expected a configuration before an aggregation; drive the strategy with start()"
             )
-        began, self._asked, kind = time.monotonic(), None, asked.job.kind
-        collection = Collection(
-            self._grid,
-            asked.job,
-            asked.messages,
-            asked.sent,
-            peers=self._peers,
-            timeout_s=self._timeout_s,
-            poll_s=self._poll_s,
+        self._asked, arrived = None, list(replies)
+        run = arrived[-1].metadata.run_id if arrived else 0
+        current = self._server.begin(
+            run, asked.kind, shapes_of(asked.sent), baseline_of(asked.sent), task_digest=asked.task_digest
         )
-        try:
-            records, means, contributors = collection.run(replies)
-        except SecaggError as error:
-            _log.error("protected %s of round %d failed, nothing was used: %s", kind, server_round, error)
-            report = SumReport(
-                kind,
-                server_round,
-                missed=collection.missed,
-                spent=self._spend(collection.current, kind),
-                failure=str(error),
-                seconds=time.monotonic() - began,
-            )
-            self.reports.append(report)
+        exchanges = GridExchanges(self._grid, asked.messages, timeout_s=self._timeout_s, poll_s=self._poll_s)
+        exchanges.take_ready(current, arrived)
+        opened = current.finish(server_round, exchanges.ask)
+        if opened is None:
             return None
-        report = SumReport(
-            kind,
-            server_round,
-            contributors=contributors,
-            missed=collection.missed,
-            weight=means.weight,
-            bits=0 if collection.current is None else collection.current.coder.ring.bits,
-            error=means.error,
-            noise_std=means.noise_std,
-            spent=self._spend(collection.current, kind),
-            seconds=time.monotonic() - began,
-        )
-        self.reports.append(report)
-        _log.info(
-            "protected %s: mean of %d of %d nodes, weights %d, in %.1f s",
-            kind,
-            len(contributors),
-            len(asked.messages),
-            means.weight,
-            report.seconds,
-        )
-        return Message(records, reply_to=asked.messages[collection.node_id(contributors[0])])
-
-    def _spend(self, current: ServerRound | None, kind: str) -> dp.Report | None:
-        """Count a sum, opened or not, at those whose vectors were asked for; return what is spent."""
-        privacy, counts = self._protection.privacy_of(kind), self._spent.setdefault(kind, Counter())
-        if current is None:
-            return None
-        counts.update(current.exposed)
-        spent = current.coder.report(max(counts.values(), default=0))
-        if spent is None or privacy is None:
-            return None  # no noise, or nobody was asked for anything
-        _log.info(
-            "protected %s: spent epsilon=%.3g of %g at delta=%g, after %d of %d sums; noise of standard "
-            "deviation %.3g in a sum",
-            kind,
-            spent.epsilon,
-            privacy.epsilon,
-            spent.delta,
-            spent.rounds,
-            privacy.rounds,
-            spent.noise_std,
-        )
-        return spent
+        task = self._server.task
+        records = to_records(opened.layout, opened.means.values, opened.means.weight, task.weight_key)
+        content = arrange(records, opened.usual_order, asked.sent, task.encoding.leave_out)
+        return exchanges.reply_of(current.address_of(opened.contributors[0]), content)
 
 
 def _digests(messages: Iterable[Message]) -> set[bytes]:

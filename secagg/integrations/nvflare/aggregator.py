@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
 from typing import Any, Final
 
 from nvflare.apis.dxo import DXO, DataKind
@@ -16,14 +17,14 @@ from nvflare.app_common.app_constant import AppConstants
 from nvflare.app_common.app_event_type import AppEventType
 
 from secagg.errors import RemoteProtocolError, UsageError
+from secagg.federated.replies import baseline_of, result_of, shapes_of
 from secagg.federated.round import SumReport
 from secagg.federated.settings import encoding_from, protection_from
-from secagg.federated.sum_server import SumServer
+from secagg.federated.sum_server import Answers, SumServer, SumUnderWay
 from secagg.federated.terms import TRAIN, Protection
 from secagg.federated.weighted import Encoding
 from secagg.integrations.nvflare import messages
 
-_THREADS: Final = 64  # sites asked at one time
 _log: Final = logging.getLogger("secagg.nvflare")
 
 
@@ -37,8 +38,7 @@ class SecureAggregator(Aggregator):
       protection: the same as at the sites, `Protection` or its fields.
       encoding: how numbers are written, `Encoding` or its fields.
       train_task_name: of the workflow's task.
-      timeout_s: how long each step after the training may take. Of more than 64 sites, 64 are asked at a
-        time, and a step may take this long for each 64.
+      timeout_s: how long each step after the training may take.
       max_numbers: how many numbers a site may reply; by default four times what it was sent, or 2**20.
 
     Raises:
@@ -61,7 +61,8 @@ class SecureAggregator(Aggregator):
             peers, protection_from(protection), encoding_from(encoding), max_numbers=max_numbers, log=_log
         )
         self._round: Any = None
-        self._lock = threading.Lock()
+        self._current: SumUnderWay | None = None
+        self._lock = threading.Lock()  # held for what is done at once, and never while a site is waited for
 
     @property
     def reports(self) -> list[SumReport]:
@@ -82,7 +83,10 @@ class SecureAggregator(Aggregator):
                     said = messages.rounds_said(self.train_task_name, task)
                     digest = messages.task_digest(dxo.data, dxo.data_kind, said)
                 run = messages.run_number(fl_ctx.get_job_id())
-                self._server.begin(run, TRAIN, dxo.data, task_digest=digest)
+                sent = dict(dxo.data)
+                self._current = self._server.begin(
+                    run, TRAIN, shapes_of(sent), baseline_of(sent), task_digest=digest
+                )
                 self._round = current
             task.set_header(messages.HEADER, self._server.frame)
 
@@ -91,40 +95,40 @@ class SecureAggregator(Aggregator):
         site = fl_ctx.get_peer_context().get_identity_name()
         frame = messages.header_of(shareable)
         with self._lock:
-            if self._round is None:
-                return False
+            if self._current is None:
+                return False  # too late: the sum goes on without it, or is over
             if frame is None:
-                self._server.miss(site, "replied without protection: its SecureFilter is missing")
+                self._current.miss(site, "replied without protection: its SecureFilter is missing")
                 return False
-            return self._server.take(site, frame)
+            return self._current.take(site, frame)
 
     def aggregate(self, fl_ctx: FLContext) -> Shareable:
         """Return the mean; no differences to the model where nothing was opened."""
         with self._lock:
-            current, self._round = self._round, None
-            if current is None:
-                raise UsageError("expected a task that was sent before an aggregation")
-
-            def ask(
-                step: str, frames: Mapping[str, bytes]
-            ) -> Iterator[tuple[str, bytes | RemoteProtocolError]]:
-                # One request a thread: nvflare 2.9's own multicast of different requests fails.
-                with ThreadPoolExecutor(min(_THREADS, len(frames) or 1)) as pool:
-                    running = {
-                        pool.submit(self._request, site, messages.pack(step, frame), fl_ctx): site
-                        for site, frame in frames.items()
-                    }
-                    for future in as_completed(running):
-                        site = running[future]
-                        try:
-                            yield site, messages.open_reply(future.result(), step, site)
-                        except RemoteProtocolError as error:
-                            yield site, error
-
-            result = self._server.finish(int(current), ask)
-        if result is None:
+            current, self._current = self._current, None
+            round_number, self._round = self._round, None
+        if current is None:
+            raise UsageError("expected a task that was sent before an aggregation")
+        opened = current.finish(int(round_number), partial(self._ask, fl_ctx))
+        if opened is None:
             return DXO(DataKind.WEIGHT_DIFF, data={}).to_shareable()
+        result = result_of(opened.layout, opened.means.values, opened.means.weight)
         return DXO(messages.KINDS[result.record], data=result.arrays).to_shareable()
+
+    def _ask(self, fl_ctx: FLContext, step: str, frames: Mapping[str, bytes]) -> Answers:
+        # One request a thread: nvflare 2.9's own multicast of different requests fails. A thread for each site, so that
+        # sites that are slow keep no other waiting.
+        with ThreadPoolExecutor(len(frames) or 1) as pool:
+            running = {
+                pool.submit(self._request, site, messages.pack(step, frame), fl_ctx): site
+                for site, frame in frames.items()
+            }
+            for future in as_completed(running):
+                site = running[future]
+                try:
+                    yield site, messages.open_reply(future.result(), step, site)
+                except RemoteProtocolError as error:
+                    yield site, error
 
     def _request(self, site: str, request: Shareable, fl_ctx: FLContext) -> Any:
         replies = fl_ctx.get_engine().send_aux_request(
@@ -134,4 +138,5 @@ class SecureAggregator(Aggregator):
 
     def reset(self, fl_ctx: FLContext) -> None:  # noqa: ARG002  # NVFlare's signature
         """Forget a sum that was not finished."""
-        self._round = None
+        with self._lock:
+            self._round = self._current = None

@@ -14,9 +14,10 @@ from openfl.interface.aggregation_functions.core import AggregationFunction
 from secagg import wire
 from secagg.errors import RemoteProtocolError, WireError
 from secagg.federated.messages import TASK
+from secagg.federated.replies import baseline_of, result_of, shapes_of
 from secagg.federated.round import SumReport
 from secagg.federated.settings import encoding_from
-from secagg.federated.sum_server import Steps, SumServer
+from secagg.federated.sum_server import Opened, Steps, SumServer
 from secagg.federated.terms import TRAIN, Protection
 from secagg.federated.weighted import Encoding
 from secagg.integrations.openfl import messages
@@ -102,18 +103,23 @@ class SecureSum(AggregationFunction):  # a singleton, as all of OpenFL's are
                 digest = b""
                 if self._server.protection.is_malicious:
                     digest = messages.task_digest(model, fl_round)
-                self._server.begin(self._run, TRAIN, model, task_digest=digest)
+                current = self._server.begin(
+                    self._run, TRAIN, shapes_of(model), baseline_of(model), task_digest=digest
+                )
                 for collaborator, frame in answers:
                     if isinstance(frame, RemoteProtocolError):
-                        self._server.miss(collaborator, str(frame))
+                        current.miss(collaborator, str(frame))
                     else:
-                        self._server.take(collaborator, frame)
-                self._steps = self._server.steps(fl_round)
+                        current.take(collaborator, frame)
+                self._steps = current.steps(fl_round)
                 step, frames = next(self._steps)
             else:
                 return self._ask()
         except StopIteration as stop:
-            self._means = {} if stop.value is None else stop.value.arrays
+            opened: Opened | None = stop.value
+            if opened is not None:
+                result = result_of(opened.layout, opened.means.values, opened.means.weight)
+                self._means = result.arrays
             return self._ask()
         return _told(messages.bundle(step, self._run, frames))
 

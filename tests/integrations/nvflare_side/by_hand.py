@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -140,6 +142,49 @@ def played(tamper=None, protection=ACTIVE, kind=DataKind.WEIGHTS, encoding=None)
     return server.aggregate()
 
 
+def late():
+    """Reply, ask and end while the server waits for a site in the middle of a sum; say what came of each at once."""
+    engine = Engine()
+    server = Server(engine)
+    for i, name in enumerate(SITES[:4]):
+        site = Site(name, engine)
+        update = {"w": from_shareable(site.asked(server.task())).data["w"] + np.float32(i)}
+        server.accept(name, site.replies(result_of(update)))
+    late_site = Site(SITES[4], engine)
+    late_site.asked(server.task())
+    reply = late_site.replies(result_of(MODEL))
+    said, send, seen = dict[str, object](), engine.send_aux_request, list[object]()
+
+    def slow(targets, *rest, **more):
+        if not seen:  # the first request of the sum, in a thread of its own
+            seen.append(targets)
+            pool = ThreadPoolExecutor(1)
+            waiting = pool.submit(server.accept, SITES[4], reply)
+            try:
+                said["accepted"] = waiting.result(20)
+            except TimeoutError:
+                said["accepted"] = "kept waiting"
+            pool.shutdown(wait=False)
+        return send(targets, *rest, **more)
+
+    engine.send_aux_request = slow  # type: ignore[method-assign]
+    return {**server.aggregate(), **said}
+
+
+def all_asked_at_once(sites=80):
+    """Ask many sites of which none answers before all were asked; return whether it went on."""
+    barrier = threading.Barrier(sites)
+    aggregator = Server(Engine()).aggregator
+
+    def request(site, _, __):
+        barrier.wait(20)
+        return messages.pack("keys", site.encode())
+
+    aggregator._request = request  # type: ignore[method-assign]
+    answers = dict(aggregator._ask(None, "keys", {f"site-{i}": b"" for i in range(sites)}))
+    return sorted(answers) == sorted(f"site-{i}" for i in range(sites))
+
+
 def other_model(task):
     task["DXO"]["data"] = {"w": MODEL["w"] + np.float32(1)}
 
@@ -172,6 +217,8 @@ def main():
         "bounded": played(protection=BOUNDED),
         "few bits": played(encoding=FEW),
         "few bits, differences": played(encoding=FEW, kind=DataKind.WEIGHT_DIFF),
+        "late": late(),
+        "all at once": all_asked_at_once(),
         "another model": played(tamper=other_model),
         "another round": played(tamper=other_round),
         "no terms": blocked(lambda: site.asked(task_of(MODEL))),
