@@ -177,7 +177,7 @@ def test_the_cost_of_checking_lists():
 
 def test_capacities_are_the_least_that_the_chernoff_bound_allows():
     for n, buckets, lists in ((50, 64, 2), (1000, 64, 3), (100_000, 1024, 3)):
-        capacity = bucket_plans._capacity(n, buckets, lists)
+        capacity = bucket_plans.capacity(n, buckets, lists)
         enough = math.log(lists * buckets) + 40 * math.log(2)
         assert bucket_plans._chernoff(n, capacity + 1, 1 / buckets) >= enough
         assert bucket_plans._chernoff(n, capacity, 1 / buckets) < enough

@@ -8,6 +8,9 @@ announced row count alone. With hashes that behave as uniform, by the Chernoff b
 
 n rows, capacity c, KL the divergence of two coins. An overflow ends the run with an error that tells the others one bit
 about the rows. It has at most that probability over the hash key, which is drawn after the rows are fixed.
+
+Rows of one key fall into one bucket. Where a key has at most m rows, the exponent is n / m times the divergence
+(docs/soundness-shards.md); in a table each key of an organisation has one.
 """
 
 from __future__ import annotations
@@ -94,7 +97,7 @@ def plan_buckets(
     best: tuple[int, Buckets] | None = None
     buckets = least
     while buckets <= _MAX_BUCKETS and (buckets == least or buckets <= max(counts)):
-        capacities = [_capacity(n, buckets, len(counts)) for n in counts]
+        capacities = [capacity(n, buckets, len(counts)) for n in counts]
         block = 1
         while 4 * block * block <= sum(capacities):
             block *= 2
@@ -113,9 +116,15 @@ def plan_buckets(
     return best[1]
 
 
-def _capacity(n: int, buckets: int, lists: int) -> int:
-    """Return the least capacity that n rows overflow with probability at most 2**-40 over all lists."""
-    enough = math.log(lists * buckets) + OVERFLOW_BITS * math.log(2)
+def capacity(n: int, buckets: int, lists: int, most: int = 1) -> int:
+    """Return the least capacity that n rows overflow with probability at most 2**-40 over all lists.
+
+    Args:
+      buckets: among which hashes spread the rows of a list.
+      lists: as many as are spread.
+      most: rows of one key in a list.
+    """
+    enough = most * (math.log(lists * buckets) + OVERFLOW_BITS * math.log(2))
     low, high = n // buckets, max(n, 1)  # a list of no rows still has one place, so that nothing is special
     while high - low > 1:
         middle = (low + high) // 2

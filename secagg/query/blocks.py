@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,17 @@ from numpy.typing import NDArray
 from secagg.errors import PlanError
 from secagg.mpc.arrays import Engine, SharedArray, moves
 from secagg.mpc.arrays.arithmetic import is_negative
+from secagg.mpc.arrays.dtypes import boolean, int64
+from secagg.mpc.arrays.handing_on import blank
 from secagg.mpc.arrays.outside import share_with
 from secagg.mpc.tables import Column, Table
 from secagg.party import Party, PartyId
 from secagg.query.encoding import Encoded, Field
 from secagg.query.held import Held
 from secagg.query.planner import Local, Plan
+
+# What a holder shares of its blocks, in order: of each a matrix of integers and one of bits.
+OwnBlocks: TypeAlias = Sequence[tuple[NDArray[np.int64], NDArray[np.bool_]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +63,24 @@ class Block:
 
 def blocks(plan: Plan, counts: Mapping[PartyId, Sequence[int]]) -> list[Block]:
     """Return what is shared, in order; `counts` are the announced row counts of each owner's leaves."""
+    announced = announced_rows(plan, counts)
+    return [whole_block(local, holder, announced) for local in plan.locals for holder in local.holders]
+
+
+def announced_rows(plan: Plan, counts: Mapping[PartyId, Sequence[int]]) -> dict[tuple[Local, PartyId], int]:
+    """Return the announced row count of each leaf and holder; dense leaves have none."""
     left = {owner: iter(each) for owner, each in counts.items()}
-    return [
-        Block(local, holder, local.per_holder if local.is_dense else max(1, next(left[holder])))
+    return {
+        (local, holder): next(left[holder])
         for local in plan.locals
+        if not local.is_dense
         for holder in local.holders
-    ]
+    }
+
+
+def whole_block(local: Local, holder: PartyId, announced: Mapping[tuple[Local, PartyId], int]) -> Block:
+    """Return what a holder shares of a leaf that is not divided."""
+    return Block(local, holder, local.per_holder if local.is_dense else max(1, announced[local, holder]))
 
 
 def matrices(
@@ -95,9 +112,7 @@ def matrices(
     return integers, bits
 
 
-async def share_rows(
-    party: Party, computing: Sequence[PartyId], inputs: Sequence[tuple[NDArray[np.int64], NDArray[np.bool_]]]
-) -> None:
+async def share_rows(party: Party, computing: Sequence[PartyId], inputs: OwnBlocks) -> None:
     """Share this party's blocks, in order, with the computing parties; it is none of them."""
     for integers, bits in inputs:
         if integers.size:
@@ -113,6 +128,30 @@ def shared_table(
     if math.prod(block.integers):
         integers = engine.share(None if mine is None else mine[0], owner=block.holder, shape=block.integers)
     bits = engine.share(None if mine is None else mine[1], owner=block.holder, shape=block.bits, dtype=bool)
+    return _table(engine, block, integers, bits)
+
+
+def shared_tables(
+    engine: Engine,
+    several: Sequence[Block],
+    inputs: OwnBlocks,
+) -> list[tuple[Block, Table]]:
+    """Return blocks as tables; inputs: this party's, in order."""
+    own = iter(inputs)
+    me = engine.party.me
+    return [
+        (block, shared_table(engine, block, next(own, None) if block.holder == me else None))
+        for block in several
+    ]
+
+
+def blank_table(engine: Engine, block: Block) -> Table:
+    """Return a table as a holder's block is one, without values; see `handing_on`."""
+    integers = blank(engine, block.integers, int64) if math.prod(block.integers) else None
+    return _table(engine, block, integers, blank(engine, block.bits, boolean))
+
+
+def _table(engine: Engine, block: Block, integers: SharedArray | None, bits: SharedArray) -> Table:
     shared: dict[str, Column] = {}
     place, bit = 0, 1
     for of in block.fields:
@@ -159,6 +198,28 @@ def out_of_range(block: Block, table: Table) -> SharedArray | None:
     if not block.local.is_dense:
         wrong = wrong.any(axis=0) & table.valid
     found: SharedArray = wrong.reshape(-1).any()
+    return found
+
+
+def outside_ranges(several: Sequence[tuple[Block, Table]]) -> list[tuple[SharedArray, str]]:
+    """Return for each block with ranges whether its holder shared a number outside one, and that in words."""
+    return [
+        (
+            outside,
+            f"{block.holder} shared numbers of {block.local.table} outside the range that the plan gives them",
+        )
+        for block, table in several
+        if (outside := out_of_range(block, table)) is not None
+    ]
+
+
+def sizes(several: Sequence[Block], holder: PartyId) -> list[int]:
+    """Return the bytes of each matrix that a holder shares: bits in words of 64."""
+    found = []
+    for block in several:
+        if block.holder == holder:
+            integers, bits = math.prod(block.integers), math.prod(block.bits)
+            found += [8 * integers] * (integers > 0) + [-(-bits // 64) * 8]
     return found
 
 

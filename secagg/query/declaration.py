@@ -7,7 +7,7 @@
 
     [tables.transfers.columns]
     id = {type = "integer", min = 1, max = 1000000000}
-    sender = {type = "identifier", spelling = "iban"}
+    sender = {type = "identifier", spelling = "iban", max_rows = 200}  # of one sender, at each holder at most
     amount = {type = "money", decimals = 2, max = 1000000}
     rate = {type = "real", min = -1.0, max = 1.0, decimals = 4, nullable = true}
     booked = {type = "date", min = 2026-01-01, max = 2026-12-31}
@@ -72,6 +72,7 @@ class _Identifier(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", 
     spelling: str = "exact"
     repeated: bool = False
     nullable: bool = False
+    max_rows: int | None = None
 
 
 class _Money(msgspec.Struct, forbid_unknown_fields=True, tag_field="type", tag="money"):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from functools import reduce
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -44,6 +45,7 @@ from secagg.query.rows import Ratio, Rows, divided
 from secagg.query.window_passes import ORDER_SHOWS, passes, reads
 
 OPENED_BITS: Final = 36  # of an opened quotient's fraction
+_NOTHING: Final[Mapping[Relation, Rows]] = MappingProxyType({})
 
 
 class Execution:
@@ -52,19 +54,28 @@ class Execution:
     Args:
       engine: of the computing parties.
       shared: the holders' tables, by leaf.
+      given: rows of relations that are worked out elsewhere.
 
     Attributes:
       checks: bits that are to be opened before the result, each with what is wrong where it is set.
     """
 
-    def __init__(self, engine: Engine, shared: Mapping[Local, Sequence[Table]]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        shared: Mapping[Local, Sequence[Table]],
+        given: Mapping[Relation, Rows] = _NOTHING,
+    ) -> None:
         self._engine = engine
         self._shared = shared
+        self._given = given
         self.checks: list[tuple[SharedArray, str]] = []
         self._names = itertools.count()
 
     def __call__(self, relation: Relation) -> Rows:
         """Return a relation's rows."""
+        if (known := self._given.get(relation)) is not None:
+            return known
         match relation:
             case Local():
                 return Rows(tables.concat(self._shared[relation]))

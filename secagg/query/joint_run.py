@@ -16,21 +16,18 @@ Longer than most: what each party does, and the simulator that runs all of them,
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
-import numpy as np
-
 from secagg.cost.operation import Cost
-from secagg.errors import PlanError, RemoteProtocolError, RuleError, UsageError
+from secagg.errors import PlanError, RuleError, UsageError
 from secagg.mpc import tables
 from secagg.mpc.arrays import Engine
 from secagg.mpc.arrays.dtypes import int64
 from secagg.mpc.arrays.keeping import Stages
-from secagg.mpc.arrays.rehearsal import RehearsingParty, cost, receive_nothing, share_nothing
+from secagg.mpc.arrays.rehearsal import cost, receive_nothing, share_nothing
 from secagg.mpc.engines import costs_of, share_input_bytes
 from secagg.mpc.sorting.methods import sort_cost
 from secagg.network.simulated import simulate
@@ -41,55 +38,30 @@ from secagg.protocols.row_counts import padded
 from secagg.query import planner, sql
 from secagg.query.algebra import Scan, relations
 from secagg.query.announcement import Announced, announce
-from secagg.query.blocks import Block, blocks, out_of_range, share_rows, shared_table
+from secagg.query.blocks import Block, blocks, outside_ranges, share_rows, shared_tables, sizes
 from secagg.query.declaration import Declaration
-from secagg.query.encoding import Encoded, decode, log2_false_match
+from secagg.query.division import divided
+from secagg.query.encoding import Encoded, log2_false_match
 from secagg.query.execute import Execution, check_computable
 from secagg.query.own_groups import OwnGroups, own_groups
 from secagg.query.owner import Prepared, Source, from_mapping, prepare
 from secagg.query.planner import Plan
-from secagg.query.results import Opened, Shape, open_checks, receive_rows, result_table
+from secagg.query.results import (
+    Opened,
+    open_checks,
+    open_to_receivers,
+    receive_result,
+    receive_shape,
+    result_table,
+    rows_of,
+)
 from secagg.query.rows import Rows
 from secagg.query.rules import OwnerRules, apply
-from secagg.wire import Message
+from secagg.query.shards import cost_of_shards, run_shard_after_shard
+from secagg.query.terms import QueryTerms as QueryTerms
 
 PHASES: Final = ("share", "compute", "open")
 CHECKED: Final = "compute"  # the mark of checkpoints behind the opening of the checks
-
-
-@dataclass(frozen=True, slots=True)
-class QueryTerms:
-    """Who takes part, besides the owners that the declaration names.
-
-    Attributes:
-      parties: all.
-      computing: three or four of them.
-      receivers: who gets the result.
-      about_own: owners each of whom gets the rows of the result whose identifier its own rows have.
-      step: row counts are rounded up to multiples of it.
-      announce_filtered: row counts are those of what owners' own parts leave.
-      shards: into how many shards the work is divided; more than one only for `possible_groups`.
-    """
-
-    parties: tuple[PartyId, ...]
-    computing: tuple[PartyId, ...]
-    receivers: tuple[PartyId, ...]
-    about_own: tuple[PartyId, ...] = ()
-    step: int = 1
-    announce_filtered: bool = False
-    shards: int = 1
-
-    @property
-    def recipients(self) -> tuple[PartyId, ...]:
-        """All who are told something."""
-        return tuple(dict.fromkeys([*self.receivers, *self.about_own]))
-
-
-class ResultShape(Message, frozen=True):
-    """Computing party -> a receiver that does not compute: how many rows come, and which columns are quotients."""
-
-    rows: int
-    quotients: tuple[str, ...]
 
 
 def plan_query(
@@ -140,14 +112,10 @@ def check(plan: Plan, terms: QueryTerms) -> None:
             )
     check_rules(plan, terms)
     if terms.shards > 1:
-        if (groups := possible_groups(plan, terms)) is None:
-            raise PlanError(
-                "only a query that groups owners' rows by one identifier, adds up and tests numbers of whole groups, and is "
-                'revealed to the owners, each about its own rows (reveal = "owners", without rules and without other '
-                "receivers), is divided into shards; leave shards out"
-            )
-        groups.layout(dict.fromkeys(plan.owners, (0,)), terms.shards)
-        return
+        if (groups := possible_groups(plan, terms)) is not None:
+            groups.layout(dict.fromkeys(plan.owners, (0,)), terms.shards)
+        else:
+            divided(plan, terms)
     cost(
         lambda party: check_computable(party, plan, terms.computing),
         dict.fromkeys(terms.parties, ()),
@@ -249,6 +217,8 @@ async def take_part(
     """
     if (groups := chosen_groups(plan, terms, announced.counts)) is not None:
         return await groups.run(party, plan, announced, mine)
+    if terms.shards > 1:
+        return await run_shard_after_shard(party, divided(plan, terms), terms, announced, mine)
     resumes = party.checkpoints.resumes
     with party.phase("share"):
         key = None
@@ -269,26 +239,10 @@ async def take_part(
                 await share_rows(party, terms.computing, inputs)
         if party.me in _told(plan, terms):
             with party.phase("open"):
-                opened = await receive_rows(party, terms.computing, await _shape(party, plan, terms))
+                opened = await receive_result(party, terms.computing, plan.fields)
     if opened is None:
         return [] if party.me in terms.about_own else None
-    columns = [
-        one.floats().tolist()
-        if one.of.kind == "real" and one.null is None
-        else _reals(one)
-        if one.of.kind == "real"
-        else decode(one.of, one.values, one.null, names)
-        for one in opened
-    ]
-    return list(zip(*columns, strict=True))
-
-
-def _reals(one: Opened) -> list[float | None]:
-    null = np.zeros(len(one.values), bool) if one.null is None else one.null
-    return [
-        None if missing else value
-        for value, missing in zip(one.floats().tolist(), null.tolist(), strict=True)
-    ]
+    return rows_of(opened, names)
 
 
 async def compute(
@@ -305,20 +259,12 @@ async def compute(
       key: of the pseudonyms, which an owner needs again when the run goes on.
     """
     engine = await Engine.create(party, terms.computing, label="query")
-    every = blocks(plan, counts)
-    own = iter(inputs)
+    by_block = shared_tables(engine, blocks(plan, counts), inputs)
     shared: dict[planner.Local, list[tables.Table]] = {}
-    by_block: list[tuple[Block, tables.Table]] = []
-    for block in every:
-        mine = next(own, None) if block.holder == party.me else None
-        table = shared_table(engine, block, mine)
-        shared.setdefault(block.local, []).append(table)
-        by_block.append((block, table))
-    execution = Execution(engine, shared)
     for block, table in by_block:
-        if (outside := out_of_range(block, table)) is not None:
-            what = f"{block.holder} shared numbers of {block.local.table} outside the range that the plan gives them"
-            execution.checks.append((outside, what))
+        shared.setdefault(block.local, []).append(table)
+    execution = Execution(engine, shared)
+    execution.checks += outside_ranges(by_block)
     with party.phase("compute"):
         rows = execution(plan.root)
         results = [
@@ -333,17 +279,7 @@ async def compute(
             await open_checks(engine, execution.checks)
         if not await stages.enter(CHECKED, matrices):
             raise UsageError("this query does not know where this run goes on; start it anew")
-        found = None
-        for receivers, matrix, shape in results:
-            for receiver in receivers:
-                if receiver not in terms.computing:
-                    party.send(receiver, ResultShape(shape.rows, tuple(sorted(shape.quotients))))
-            if shape.rows == 0:
-                continue
-            opened = await engine.open_one(matrix, receivers)
-            if party.me in receivers and not isinstance(party, RehearsingParty):
-                found = shape.read(opened)
-    return found
+        return await open_to_receivers(engine, results)
 
 
 def _parts(
@@ -399,27 +335,13 @@ def _told(plan: Plan, terms: QueryTerms) -> tuple[PartyId, ...]:
     return tuple(dict.fromkeys([*terms.receivers, *own]))
 
 
-async def _shape(party: Party, plan: Plan, terms: QueryTerms) -> Shape:
-    """Return the shape of the result at a receiver that does not compute; all computing parties say the same."""
-    told = await party.gather(ResultShape, terms.computing)
-    first = told[terms.computing[0]]
-    for peer, message in told.items():
-        said = (message.rows, message.quotients)
-        if said != (first.rows, first.quotients) or not 0 <= message.rows <= _MOST_ROWS:
-            raise RemoteProtocolError(
-                f"expected one shape of the result from all computing parties, got another one from {peer}",
-                peer=peer,
-            )
-    return Shape(plan.fields, first.rows, frozenset(first.quotients))
-
-
-_MOST_ROWS: Final = 1 << 32
-
-
 def expected_cost(plan: Plan, terms: QueryTerms, counts: Mapping[PartyId, Sequence[int]]) -> Cost:
     """Return what a query costs in which these row counts are announced, with what all parties send; sorts as expected."""
     if (groups := chosen_groups(plan, terms, counts)) is not None:
         return group_by.cost(groups.layout(counts, terms.shards), terms.parties)
+    if terms.shards > 1:
+        before = partial(_before, plan, terms, counts)
+        return cost_of_shards(divided(plan, terms), terms, counts, before)
     return _joint_cost(plan, terms, counts)
 
 
@@ -454,14 +376,7 @@ def possible_groups(plan: Plan, terms: QueryTerms) -> OwnGroups | None:
 
 def _joint_cost(plan: Plan, terms: QueryTerms, counts: Mapping[PartyId, Sequence[int]]) -> Cost:
     every = blocks(plan, counts)
-
-    async def before(party: Party) -> None:
-        own: tuple[tuple[int, ...], list[Encoded]] | None = None
-        if party.me in plan.owners:
-            own = tuple(counts[party.me]), []
-        announced = await _announced(party, plan, terms, own)
-        if own is not None and has_identifiers(plan):
-            await agree_hash_key(party, announced.contribution, announced.contributions)
+    before = partial(_before, plan, terms, counts)
 
     async def computing(party: Party) -> None:
         await before(party)
@@ -469,24 +384,29 @@ def _joint_cost(plan: Plan, terms: QueryTerms, counts: Mapping[PartyId, Sequence
 
     async def outside(party: Party) -> None:
         await before(party)
-        for _ in [size for block in every if block.holder == party.me for size in _sizes(block)]:
+        for _ in sizes(every, party.me):
             await share_nothing(party, terms.computing)
-        if party.me in _told(plan, terms) and (await _shape(party, plan, terms)).rows:
+        if party.me in _told(plan, terms) and (await receive_shape(party, terms.computing, plan.fields)).rows:
             await receive_nothing(party, terms.computing, int64)
 
     others = {name: outside for name in terms.parties if name not in terms.computing}
     found = cost(computing, dict.fromkeys(terms.parties, ()), computing=terms.computing, outside=others)
     sent = {name: found.payload_bytes.get(name, 0) for name in terms.parties}
-    for block in every:
-        if block.holder in others:
-            sent[block.holder] += sum(share_input_bytes(terms.computing, n) for n in _sizes(block))
+    for name in others:
+        sent[name] += sum(share_input_bytes(terms.computing, n) for n in sizes(every, name))
     return Cost(found.rounds, sent, expected=found.expected)
 
 
-def _sizes(block: Block) -> list[int]:
-    """Return the bytes of each matrix of a block on shares: bits in words of 64."""
-    integers, bits = math.prod(block.integers), math.prod(block.bits)
-    return [8 * integers] * (integers > 0) + [-(-bits // 64) * 8]
+async def _before(
+    plan: Plan, terms: QueryTerms, counts: Mapping[PartyId, Sequence[int]], party: Party
+) -> None:
+    """Announce rows and agree on the hash key, in a rehearsal."""
+    own: tuple[tuple[int, ...], list[Encoded]] | None = None
+    if party.me in plan.owners:
+        own = tuple(counts[party.me]), []
+    announced = await _announced(party, plan, terms, own)
+    if own is not None and has_identifiers(plan):
+        await agree_hash_key(party, announced.contribution, announced.contributions)
 
 
 def run(
@@ -498,6 +418,7 @@ def run(
     computing: Sequence[PartyId] | None = None,
     announce_filtered: bool = False,
     rules: Mapping[PartyId, OwnerRules] | None = None,
+    shards: int = 1,
 ) -> list[tuple[Any, ...]]:
     """Run a query with all parties in this thread, for notebooks and tests; return what the first receiver is told.
 
@@ -511,6 +432,7 @@ def run(
       computing: by default three of the owners, with others where there are fewer.
       announce_filtered: see `QueryTerms`; owners' rules do not allow it.
       rules: by owner; see `plan_query`.
+      shards: into how many shards the work is divided, one after the other.
 
     Raises:
       RuleError: an owner's rules do not allow the query; no table has been read.
@@ -520,7 +442,7 @@ def run(
     chosen = _computing(owners_of(text, declared), computing)
     receivers = chosen[:1] if to is None else ((to,) if isinstance(to, str) else tuple(to))
     plan = plan_query(text, declared, receivers, rules)
-    terms = QueryTerms((), chosen, receivers, announce_filtered=announce_filtered)
+    terms = QueryTerms((), chosen, receivers, announce_filtered=announce_filtered, shards=shards)
     return _simulated(plan, tables_by_org, terms)[receivers[0]]
 
 

@@ -140,22 +140,41 @@ def own_groups(
       told: the owners to which the result is told, each about its own rows.
       step: row counts are rounded up to multiples of it.
     """
-    if plan.rules is not None or set(told) != set(plan.owners) or len(plan.locals) != 1:
-        return None
+    found = _as_groups(plan, computing, told, step)
+    return None if isinstance(found, str) else found
+
+
+def why_not_own_groups(plan: Plan, computing: Sequence[PartyId], told: Sequence[PartyId], step: int) -> str:
+    """Return why a plan is no query on groups, "" if it is one; arguments as for `own_groups`."""
+    found = _as_groups(plan, computing, told, step)
+    return found if isinstance(found, str) else ""
+
+
+def _as_groups(
+    plan: Plan, computing: Sequence[PartyId], told: Sequence[PartyId], step: int
+) -> OwnGroups | str:
+    if set(told) != set(plan.owners):
+        return (
+            f"it is not told to all of {', '.join(plan.owners)}, each about its own rows, and to nobody else"
+        )
+    if plan.rules is not None:
+        return "owners' rules are applied"
+    if len(plan.locals) != 1:
+        return f"it reads {len(plan.locals)} times from tables, and one reading is expected"
     root = plan.root
     if not isinstance(root, Project) or not all(isinstance(one, Ref) for _, one in root.expressions):
-        return None
+        return "its result is computed of sums, and sums alone are opened"
     below, conditions = root.input, []
     while isinstance(below, Filter):
         conditions += list(_conjuncts(below.condition))
         below = below.input
     if not isinstance(below, Aggregate) or len(below.keys) != 1 or not isinstance(below.input, Local):
-        return None
+        return "it does not group rows by one column"
     local, (key,) = below.input, below.keys
     if not isinstance(local.relation, Aggregate) or local.relation.keys != (key,) or local.is_dense:
-        return None
+        return f"owners do not add up their own rows by {key}"
     if local[key].domain.kind != "identifier" or local[key].domain.nullable:
-        return None
+        return f"{key} is not an identifier that is never NULL"
     return _found(local, below, root, conditions, (computing, step))
 
 
@@ -165,7 +184,7 @@ def _found(
     root: Project,
     conditions: Sequence[Expression],
     asked: tuple[Any, int],
-) -> OwnGroups | None:
+) -> OwnGroups | str:
     functions = {one.name: (one.function, one.column or "") for one in aggregate.aggregations}
     least: dict[str, int] = {}
     below: dict[str, int] = {}
@@ -173,12 +192,12 @@ def _found(
     for condition in conditions:
         test = _test(condition)
         if test is None or test[0] not in functions:
-            return None
+            return "a condition on groups compares something else than a sum, least or largest part with a constant"
         name, op, value = test
         function, column = functions[name]
         domain = local[column].domain if column else None
         if domain is None or domain.kind != "number" or domain.nullable:
-            return None
+            return f"the condition on {name} is not on a number that is never NULL"
         bound = value + (op in ("gt", "le"))  # of whole numbers: at least, or below
         is_least = op in ("ge", "gt")
         if function == "sum" and is_least:
@@ -196,7 +215,7 @@ def _found(
             )
             parts.append(Number(column, field, bound, is_below=True))
         else:
-            return None
+            return f"the condition on {name} is on {function}"
     outputs = [one.name for _, one in root.expressions if isinstance(one, Ref)]
     opened = list(dict.fromkeys(name for name in outputs if name not in aggregate.keys))
     tested = [name for name in {**least, **below} if name not in opened]
@@ -205,7 +224,7 @@ def _found(
         function, column = functions.get(name, ("", ""))
         domain = local[column].domain if function == "sum" else None
         if domain is None or domain.kind != "number" or domain.nullable or domain.bounds[0] < 0:
-            return None
+            return f"{name} is not a sum of numbers of 0 and more that are never NULL"
         # Each owner has at most its part of the rows that the range is of.
         most = max(1, -(-domain.bounds[1] // len(local.holders)))
         known = [held.known[column].value for held in local.held.values() if column in held.known]
@@ -221,10 +240,10 @@ def _found(
             pad_rows_to=step,
             max_rows=padded(local.per_holder, step),
         )
-    except (PlanError, UsageError):  # too wide, out of reach, or nothing that padding fails
-        return None
+    except (PlanError, UsageError) as error:  # too wide, out of reach, or nothing that padding fails
+        return str(error)
     if query.row_limit < padded(local.per_holder, step):
-        return None
+        return f"at most {query.row_limit} rows of each owner fit, and max_rows allows {padded(local.per_holder, step)}"
     shown = tuple(None if name in aggregate.keys else opened.index(name) for name in outputs)
     return OwnGroups(local, aggregate.keys[0], (*numbers, *parts), shown, query)
 

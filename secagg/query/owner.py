@@ -21,6 +21,7 @@ from secagg.query.algebra import Scan, relations
 from secagg.query.blocks import Block, matrices
 from secagg.query.encoding import Connection, Encoded, encode, pseudonymous, quote_name, take_in
 from secagg.query.planner import Local, Plan, field_of
+from secagg.query.schema import Identifier
 
 Source = Callable[
     [Connection, str], str
@@ -130,6 +131,10 @@ def _taken(connection: Connection, plan: Plan, owner: str, table: str, source: S
         columns = [name for name in key if name in declared.schema]
         if columns and set(key) <= read.keys() | {"org"}:
             _check_unique(connection, owner, table, columns)
+    for name in read:
+        kind = declared.schema.get(name)
+        if isinstance(kind, Identifier) and kind.max_rows is not None:
+            _check_repeated(connection, owner, table, name, kind.max_rows)
     return rows
 
 
@@ -141,6 +146,17 @@ def _check_unique(connection: Connection, owner: str, table: str, key: Sequence[
     if found:
         raise DataError(
             f"{owner}: {table} declares {', '.join(key)} unique, and {found} values stand in several rows; nothing was sent"
+        )
+
+
+def _check_repeated(connection: Connection, owner: str, table: str, column: str, most: int) -> None:
+    name = quote_name(column)
+    counted = f"SELECT count(*) AS n FROM {quote_name(table)} WHERE {name} IS NOT NULL GROUP BY {name} HAVING n > {most}"
+    found, largest = connection.execute(f"SELECT count(*), max(n) FROM ({counted})").fetchall()[0]
+    if found:
+        raise DataError(
+            f"{owner}: {table} declares at most {most} rows of one {column} (max_rows), and {found} have more, the largest "
+            f"{largest}; nothing was sent; agree on a larger max_rows, or leave rows out"
         )
 
 

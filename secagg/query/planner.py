@@ -301,23 +301,23 @@ def _is_local(relation: Relation) -> bool:
         case Aggregate(input=below, keys=keys, aggregations=aggregations):
             # Groups of one owner's rows: nobody else has rows of them.
             exact = all(one.function in LOCAL and one.domain.kind != "real" for one in aggregations)
-            return exact and _is_local(below) and any(_is_org(below, key) for key in keys)
+            return exact and _is_local(below) and any(is_org(below, key) for key in keys)
         case _:
             return False
 
 
-def _is_org(relation: Relation, name: str) -> bool:
+def is_org(relation: Relation, name: str) -> bool:
     """Return whether a column says which owner a row lies at."""
     match relation:
         case Scan():
             return relation.column_of(name) == ORG
         case Filter(input=below):
-            return _is_org(below, name)
+            return is_org(below, name)
         case Project(input=below, expressions=expressions):
             of = dict(expressions)[name]
-            return isinstance(of, Ref) and _is_org(below, of.name)
+            return isinstance(of, Ref) and is_org(below, of.name)
         case Aggregate(input=below, keys=keys):
-            return name in keys and _is_org(below, name)
+            return name in keys and is_org(below, name)
         case _:
             return False
 
@@ -339,7 +339,7 @@ def _aggregated(aggregate: Aggregate, declaration: Declaration) -> Relation:
     """Return the joint aggregate of those that each holder makes of its own rows."""
     table = declaration[_scan(aggregate).table]
     keys = tuple(aggregate.input[name] for name in aggregate.keys)
-    combinations = math.prod(_values(key.domain) for key in keys)
+    combinations = math.prod(values_of(key.domain) for key in keys)
     if combinations <= MOST_DENSE:
         rows = _per_holder(aggregate)
         local = Local(rows, table.name, table.holders, int(combinations), keys, is_dense=True)
@@ -365,7 +365,7 @@ def _per_holder(aggregate: Aggregate) -> Aggregate:
     return replace(aggregate, aggregations=(*aggregations, rows))
 
 
-def _values(domain: Domain) -> float:
+def values_of(domain: Domain) -> float:
     """Return how many values a key can have, NULL among them."""
     if domain.lowest is None or domain.highest is None:
         return math.inf

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg import mpc
-from secagg.errors import DataError
+from secagg.errors import DataError, RemoteProtocolError
 from secagg.mpc.arrays import Engine, SharedArray, moves
 from secagg.mpc.arrays.outside import receive
+from secagg.mpc.arrays.rehearsal import Rehearsal
 from secagg.mpc.tables.ordering import mixed, packed
 from secagg.mpc.tables.table import cleared
 from secagg.party import Party, PartyId
-from secagg.query.encoding import Field
+from secagg.query.encoding import Field, decode
 from secagg.query.quotients import parts
 from secagg.query.rows import Rows, parts_of
+from secagg.wire import Message
 
 OPENED_BITS: Final = 36  # of an opened quotient's fraction
+_MOST_ROWS: Final = 1 << 32
+
+
+class ResultShape(Message, frozen=True):
+    """Computing party -> a receiver that does not compute: how many rows come, and which columns are quotients."""
+
+    rows: int
+    quotients: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +125,71 @@ async def open_checks(engine: Engine, checks: Sequence[tuple[SharedArray, str]])
         raise DataError(f"{'; '.join(wrong)}; nothing of the result was opened")
 
 
-async def receive_rows(party: Party, computing: Sequence[PartyId], shape: Shape) -> list[Opened]:
-    """Return the result at a receiver that does not compute."""
+async def open_to_receivers(
+    engine: Engine, results: Sequence[tuple[Sequence[PartyId], SharedArray, Shape]]
+) -> list[Opened] | None:
+    """Open each matrix to its receivers; return what this party learns of the last one, None if it learns nothing."""
+    party, found = engine.party, None
+    for receivers, matrix, shape in results:
+        for receiver in receivers:
+            if receiver not in engine.computing:
+                party.send(receiver, ResultShape(shape.rows, tuple(sorted(shape.quotients))))
+        if shape.rows == 0:
+            continue
+        opened = await engine.open_one(matrix, receivers)
+        if party.me in receivers and not isinstance(engine.primitives, Rehearsal):
+            found = shape.read(opened)
+    return found
+
+
+async def receive_result(
+    party: Party, computing: Sequence[PartyId], fields: Sequence[Field]
+) -> list[Opened] | None:
+    """Return the result at a receiver that does not compute; None if it can have no rows."""
+    shape = await receive_shape(party, computing, fields)
+    if shape.rows == 0:
+        return None
     return shape.read(await receive(party, computing, (shape.columns, shape.rows)))
+
+
+async def receive_shape(party: Party, computing: Sequence[PartyId], fields: Sequence[Field]) -> Shape:
+    """Return the shape of the result at a receiver that does not compute; all computing parties say the same.
+
+    Raises:
+      RemoteProtocolError: they do not.
+    """
+    told = await party.gather(ResultShape, computing)
+    first = told[computing[0]]
+    for peer, message in told.items():
+        said = (message.rows, message.quotients)
+        if said != (first.rows, first.quotients) or not 0 <= message.rows <= _MOST_ROWS:
+            raise RemoteProtocolError(
+                f"expected one shape of the result from all computing parties, got another one from {peer}",
+                peer=peer,
+            )
+    return Shape(tuple(fields), first.rows, frozenset(first.quotients))
+
+
+def rows_of(opened: Sequence[Opened], names: Mapping[int, str]) -> list[tuple[Any, ...]]:
+    """Return a result row by row.
+
+    Args:
+      names: of identifiers, those of this party's own rows.
+    """
+    columns = [
+        one.floats().tolist()
+        if one.of.kind == "real" and one.null is None
+        else _reals(one)
+        if one.of.kind == "real"
+        else decode(one.of, one.values, one.null, names)
+        for one in opened
+    ]
+    return list(zip(*columns, strict=True))
+
+
+def _reals(one: Opened) -> list[float | None]:
+    null = np.zeros(len(one.values), bool) if one.null is None else one.null
+    return [
+        None if missing else value
+        for value, missing in zip(one.floats().tolist(), null.tolist(), strict=True)
+    ]

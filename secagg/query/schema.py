@@ -31,6 +31,7 @@ LARGEST_AMOUNT: Final = 10**13  # with four decimals 10**17
 _MOST_CURRENCY_DECIMALS: Final = 4
 _MOST_DECIMALS: Final = 15
 _MOST_SECOND_DECIMALS: Final = 6
+_MOST_ROWS: Final = 10**8
 _LONGEST_VALUE: Final = 128
 _EPOCH: Final = datetime.date(1970, 1, 1)
 # Names such as "localtime" are another zone on each machine; "right/" counts leap seconds.
@@ -49,11 +50,20 @@ class Identifier:
     Attributes:
       repeated: few stand for many rows, as diagnoses do; then one in many rows looks like no placeholder.
       spelling: the rule that spells it, where a table's declaration says it and no job; see `identifier_rules`.
+      max_rows: in a query's table, of one identifier at each holder; None where nothing is said. Each holder's own rows are
+        checked.
     """
 
     repeated: bool = False
     nullable: bool = False
     spelling: str = "exact"
+    max_rows: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_rows is not None and not 1 <= self.max_rows <= _MOST_ROWS:
+            raise UsageError(
+                f"expected max_rows of 1 to {_MOST_ROWS} rows of one identifier, got {self.max_rows}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from secagg.errors import ShapeError, UsageError
 from secagg.mpc.arrays.dtypes import BoolType, as_dtype
 from secagg.mpc.arrays.graph import Call, Kernel, Node, Shape
 from secagg.mpc.arrays.lanes import words_of
+from secagg.mpc.checkpoints import refreshed
 from secagg.mpc.engines import costs_of, receive_opening, set_up, share_input
 from secagg.mpc.groups import XOR, Array, Group
 from secagg.mpc.numbers import RingGroup
@@ -290,6 +291,11 @@ class Rehearsal:
         few = min(n, _FEW)
         await self._real.from_bits(self._zeros(XOR, words_of(few)), group, few)
         return self._shares(group, (n,))
+
+    async def refresh(self, kept: Sequence[tuple[Group, Shape]]) -> list[Shares]:
+        """Return shares of what other sessions kept, of which the shapes are known; see `mpc.checkpoints`."""
+        await refreshed(self._real, [(XOR, self._zeros(XOR, 1).parts)])
+        return [self._shares(group, shape) for group, shape in kept]
 
     async def shuffle(self, *arrays: Shares) -> list[Shares]:
         self._spend(self.costs.shuffle(*(x.nbytes for x in arrays)))
