@@ -504,6 +504,26 @@ def _join(body: msgspec.Raw, data: memoryview, kind: type[M], *, peer: str) -> t
     return message, arrays.nbytes
 
 
+def first_text(data: Buffer) -> str:
+    """Return the text that a frame of the network's own or stored bytes begin with; "" where they begin with no such text.
+
+    The release stands there in what parties say first, and is read whatever else a later release has put behind it.
+    """
+    view = memoryview(data).cast("B").toreadonly()
+    try:
+        frame_type, header_length, _ = decode_prefix(view[: PREFIX.size], peer="")
+        packed = view[PREFIX.size : PREFIX.size + header_length]
+        if frame_type is FrameType.STORED:
+            packed = memoryview(_decode_stored(packed).body)
+        text = packed[3 if packed[0] == 0xDC else 1 :]  # behind the length of the array
+        begin, length = (2, text[1]) if text[0] == 0xD9 else (1, text[0] - 0xA0)
+        is_text = text[0] == 0xD9 or 0xA0 <= text[0] < 0xC0
+        is_whole = is_text and length == len(text[begin : begin + length])
+        return bytes(text[begin : begin + length]).decode() if is_whole else ""
+    except (WireError, IndexError, *_MALFORMED):
+        return ""
+
+
 def decode_control(frame: Buffer, content: type[M], *, peer: str) -> M:
     """Return the content of a frame of the network's own.
 

@@ -11,17 +11,21 @@ range, by rounding, is cut to it. Of the digits' 64 pixels, each from 0 to 16, f
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg.aggregation import Additive, Privacy
 from secagg.aggregation import sum as secure_sum
 from secagg.errors import UsageError
+from secagg.files import check_format
 
 FORMAT: Final = 1  # of a line of utility.jsonl
 DATA_SETS: Final = ("breast_cancer", "digits", "wine")
@@ -67,6 +71,35 @@ class Utility:
     epsilon: float | None
     seed: int
     accuracy: float
+
+
+def line_of(point: Utility) -> str:
+    """Return a point as a line of a file."""
+    return json.dumps({"format": FORMAT, **asdict(point)}) + "\n"
+
+
+def read(path: Path) -> list[Utility]:
+    """Return the points in a file of lines.
+
+    Raises:
+      UsageError: the file cannot be read, or holds something else.
+    """
+    try:
+        found = [
+            msgspec.json.decode(line, type=dict[str, Any]) for line in path.read_text("utf-8").splitlines()
+        ]
+        for number, line in enumerate(found, 1):
+            written = line.pop("format", None)
+            check_format(written, FORMAT, what=f"line {number} of {path}")
+            if written != FORMAT:
+                raise ValueError(f"line {number} has no format")
+        return [msgspec.convert(line, Utility) for line in found]
+    except UsageError:
+        raise
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
+        raise UsageError(
+            f"expected what secagg bench utility writes in {path}, got something else: {error}"
+        ) from None
 
 
 def utilities(

@@ -6,14 +6,12 @@ The module is long because the options of six commands stand in it, each with it
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-import msgspec
 import typer
 
 from secagg.bench import gallery, growth, plots, utility
@@ -37,7 +35,6 @@ from secagg.cli.bench_shown import (
 )
 from secagg.cli.show import say, size, stderr, stdout
 from secagg.errors import UsageError
-from secagg.files import check_format
 
 UTILITY: Final = "utility.jsonl"
 _FORMATS: Final = ("csv", "parquet", "json")
@@ -308,7 +305,7 @@ def plot(
     found = [path for given in files for path in (_in_folder(given) if given.is_dir() else [given])]
     for path in found:
         if path.name == UTILITY:
-            drawn = plots.draw_utility(_read_utility(path), out)
+            drawn = plots.draw_utility(utility.read(path), out)
         else:
             drawn = plots.draw(Table.of(read(path)), out)
         for file in drawn:
@@ -349,31 +346,12 @@ def utility_(
     for point in utility.utilities(_words(data_sets), budgets, repeat=repeat, seed=seed):
         noise = "without noise" if point.epsilon is None else f"epsilon {point.epsilon:g}"
         say(console, f"{point.data_set:14}  split {point.seed}  {noise:14}  accuracy {point.accuracy:.1%}")
-        lines.append(json.dumps({"format": utility.FORMAT, **asdict(point)}) + "\n")
+        lines.append(utility.line_of(point))
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / UTILITY).write_text("".join(lines), encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot write to {out}: {error.strerror}") from None
-
-
-def _read_utility(path: Path) -> list[utility.Utility]:
-    try:
-        found = [
-            msgspec.json.decode(line, type=dict[str, Any]) for line in path.read_text("utf-8").splitlines()
-        ]
-        for number, line in enumerate(found, 1):
-            written = line.pop("format", None)
-            check_format(written, utility.FORMAT, what=f"line {number} of {path}")
-            if written != utility.FORMAT:
-                raise ValueError(f"line {number} has no format")
-        return [msgspec.convert(line, utility.Utility) for line in found]
-    except UsageError:
-        raise
-    except (OSError, ValueError, msgspec.MsgspecError) as error:
-        raise UsageError(
-            f"expected what secagg bench utility writes in {path}, got something else: {error}"
-        ) from None
 
 
 @app.command("gallery")

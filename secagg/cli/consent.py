@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
-import msgspec
 import typer
 
 from secagg.cli.consortium import HomeOption
@@ -157,7 +156,7 @@ def check(
     say(stdout(), f"this person was in none of {', '.join(statement.columns)}")
     if out is not None:
         try:
-            write_file(out, msgspec.json.format(msgspec.json.encode(proof)) + b"\n", mode=0o600)
+            write_file(out, proof.to_json(), mode=0o600)
         except OSError as error:
             raise UsageError(f"cannot write {out}: {error.strerror}") from None
         say(stdout(), f"proof: {out}; whoever has the record checks it with `secagg consent verify`")

@@ -6,7 +6,8 @@ node takes part in nothing.
 
 The file holds the settings and a line for each sum. It also holds the budgets that other nodes showed when this node was
 last in a sum with them. Its last line is a MAC under a key that follows from the identity key. A file that was emptied,
-cut, altered, or brought from another node is refused. It is replaced as a whole, under a lock, and is on the disk before
+cut, altered, or brought from another node is refused. So is one of a later format, whose number is read before the MAC is
+checked, which may be another then. The file is replaced as a whole, under a lock, and is on the disk before
 the node's vector leaves.
 
 A whole older file has a right MAC. The other nodes know better: see `Spent`. The file says nothing about data.
@@ -19,6 +20,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -33,12 +35,15 @@ from cryptography.hazmat.primitives.hmac import HMAC
 from secagg.errors import RemoteProtocolError, UsageError
 from secagg.federated.identities import load_identity
 from secagg.federated.terms import EVALUATE, TRAIN
+from secagg.files import check_format
 from secagg.party import PartyId
 from secagg.prg import derive_key
 from secagg.signing import digest
 from secagg.updates.privacy import Privacy
 
+FORMAT: Final = 1
 _LABEL: Final = "secagg.federated/budget"
+_NUMBER: Final = re.compile(rb'\{\s*"format": (\d{1,9})\D')  # where it is left out, 1
 _MAC_BYTES: Final = 65  # bytes of a MAC as text, with its line's end
 _ID_BYTES, _COUNT_BYTES, _HEAD_BYTES = 16, 8, 32
 _SUM_BYTES: Final = 8
@@ -299,6 +304,7 @@ class PrivacyBudget:
           UsageError: it cannot be written.
         """
         content = {
+            "format": FORMAT,
             "kind": self._kind,
             "privacy": dataclasses.asdict(self._privacy),
             "id": book.id.hex(),
@@ -351,6 +357,8 @@ class PrivacyBudget:
             ) from None
         except OSError as error:
             raise self._cannot("read", error) from None
+        if number := _NUMBER.match(written):
+            check_format(int(number[1]), FORMAT, what=str(self.file))
         data = written[: -(_MAC_BYTES + 1)]
         if not constant_time.bytes_eq(written, self._sealed(data)):
             raise UsageError(

@@ -3,6 +3,8 @@
 A node's identity is an Ed25519 key in PKCS #8 PEM, readable by its owner alone. The file of public keys is TOML, the
 same at all nodes and the server:
 
+    format = 1
+
     [clients]
     "hospital-a" = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
 
@@ -13,7 +15,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from secagg.errors import UsageError
 from secagg.network.identity import check_name
 from secagg.party import PartyId
+from secagg.toml_files import FORMAT, parse_toml
 
 SERVER: Final = "server"
 PEERS_FILE: Final = "peers.toml"
@@ -82,7 +84,12 @@ def save_peers(path: str | Path, peers: Mapping[PartyId, bytes]) -> None:
       UsageError: what `load_peers` refuses, or a file that cannot be written.
     """
     _check(peers, path)
-    lines = ["[clients]", *(f'"{name}" = "{key.hex()}"' for name, key in peers.items())]
+    lines = [
+        f"format = {FORMAT}",
+        "",
+        "[clients]",
+        *(f'"{name}" = "{key.hex()}"' for name, key in peers.items()),
+    ]
     try:
         Path(path).write_text("\n".join([*lines, ""]), encoding="utf-8")
     except OSError as error:
@@ -93,10 +100,11 @@ def load_peers(path: str | Path) -> dict[PartyId, bytes]:
     """Read the file of public keys: by name, 32 bytes each.
 
     Raises:
-      UsageError: the file is missing or malformed, or names or keys come twice.
+      UsageError: the file is missing, malformed or of a later format, or names or keys come twice.
     """
     try:
-        clients = tomllib.loads(Path(path).read_text(encoding="utf-8")).get("clients")
+        text = Path(path).read_text(encoding="utf-8")
+        clients = parse_toml(text, file=Path(path), kind=UsageError).get("clients")
         if not isinstance(clients, dict):
             raise UsageError(f"expected a table [clients] in {path}")
         peers = {name: bytes.fromhex(key) for name, key in clients.items()}

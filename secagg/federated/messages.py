@@ -15,11 +15,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from secagg import wire
+from secagg.errors import RemoteProtocolError, WireError
 from secagg.federated.encrypted import SumKey
+from secagg.federated.identities import SERVER
 from secagg.federated.layout import Layout
 from secagg.federated.terms import TRAIN, Protection
 from secagg.federated.weighted import Encoding
-from secagg.wire import Message
+from secagg.printable import printable
+from secagg.release import RELEASE
+from secagg.wire import Buffer, Message
 
 TASK, KEYS, SHARES, INPUT, CONSENT, UNMASK = "task", "keys", "shares", "input", "consent", "unmask"
 DECRYPT: Final = "decrypt"  # under encryption: the last step, of the key holder alone
@@ -27,8 +32,12 @@ STALE: Final = "stale budget"  # in place of keys
 
 
 class Task(Message, frozen=True):
-    """Task, server -> node, beside what the framework sends."""
+    """Task, server -> node, beside what the framework sends.
 
+    release: of the server; it stays the first field, so that a node of any other release can tell what the server runs.
+    """
+
+    release: str
     protection: Protection
     encoding: Encoding
     weight_key: str
@@ -37,6 +46,37 @@ class Task(Message, frozen=True):
         """Whether sums of a kind are of what replies change, in place of whole replies; metrics are then not sent."""
         compressed = self.encoding.compression is not None and kind == TRAIN
         return compressed or self.protection.sums_differences(kind)
+
+
+def task_of(protection: Protection, encoding: Encoding, weight_key: str) -> Task:
+    """Return the task of a server of this release."""
+    return Task(RELEASE, protection, encoding, weight_key)
+
+
+def read_task(frame: Buffer) -> Task:
+    """Return the task in a server's bytes.
+
+    Raises:
+      RemoteProtocolError: the server runs another release.
+      WireError: it is none.
+    """
+    try:
+        task = wire.from_bytes(frame, Task, peer=SERVER)
+    except WireError:
+        if theirs := wire.first_text(frame):
+            _check_release(theirs)
+        raise
+    _check_release(task.release)
+    return task
+
+
+def _check_release(theirs: str) -> None:
+    if theirs != RELEASE:
+        raise RemoteProtocolError(
+            f"{SERVER} runs secagg {printable(theirs, 40)}, this node {RELEASE}; run the same release at the server and all "
+            "nodes",
+            peer=SERVER,
+        )
 
 
 class Ready(Message, frozen=True):

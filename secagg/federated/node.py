@@ -111,11 +111,11 @@ class Invitation:
 
         Raises:
           WireError: no `Task`.
-          RemoteProtocolError: another protection than this node's, evaluation beside training with noise, or a budget that
-            is spent or for other settings.
+          RemoteProtocolError: another release or protection than this node's, evaluation beside training with noise, or a
+            budget that is spent or for other settings.
           UsageError: no budget, or one that is not as this node wrote it.
         """
-        task = wire.from_bytes(frame, messages.Task, peer=SERVER)
+        task = messages.read_task(frame)
         if task.protection != protection:
             raise RemoteProtocolError(
                 f"expected {protection}, as this node's app demands, from {SERVER}, got {task.protection}",

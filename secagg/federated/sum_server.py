@@ -22,7 +22,7 @@ from secagg import wire
 from secagg.errors import RemoteProtocolError, SecaggError, UsageError
 from secagg.federated.identities import load_peers
 from secagg.federated.layout import Baseline, Layout, Means, Shapes
-from secagg.federated.messages import STALE, Task
+from secagg.federated.messages import STALE, task_of
 from secagg.federated.registration import Registration, limits_for, read_ready
 from secagg.federated.round import (
     LEFT_OUT,
@@ -97,7 +97,7 @@ class SumServer:
         log: logging.Logger = _log,
     ) -> None:
         self.peers = dict(peers) if isinstance(peers, Mapping) else load_peers(peers)
-        self.task: Final = Task(protection or Protection(), encoding or Encoding(), weight_key)
+        self.task: Final = task_of(protection or Protection(), encoding or Encoding(), weight_key)
         self.protection.check_packages()
         self.protection.check_encoding(self.task.encoding)
         limits_for({}, max_numbers)  # refuses what is no limit before anybody is asked

@@ -7,7 +7,7 @@ import hashlib
 import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -22,7 +22,9 @@ from secagg.errors import (
 )
 from secagg.party import STOPPED, UNKNOWN, PartyId, aborted
 from secagg.printable import printable
-from secagg.wire import Buffer, FrameType, Message, decode_control, encode_control
+from secagg.wire import Buffer, FrameType, Message, decode_control, encode_control, first_text
+
+G = TypeVar("G", "Hello", "State")
 
 AGREEMENT_BYTES: Final = 32
 NONCE_BYTES: Final = 32
@@ -41,6 +43,7 @@ class Hello(Message, frozen=True):
     """What each party says first.
 
     Attributes:
+      release: stays the first field, so that parties of any two releases can tell each other which they run.
       commitment: `nonce_commitment` of its nonce.
       fields: digests of the parts of what was agreed, by name.
     """
@@ -123,6 +126,7 @@ class State(Message, frozen=True):
     """What a party runs, told to whoever of the run's parties asks.
 
     Attributes:
+      release: as in `Hello`.
       clock_s: seconds since 1970 UTC by the sender's clock, when it was sent.
       agreement, fields: as in `Hello`.
     """
@@ -256,6 +260,33 @@ def _digest(parts: Iterable[bytes]) -> bytes:
     return digest.digest()
 
 
+def decode_greeting(frame: Buffer, kind: type[G], *, peer: PartyId) -> G:
+    """Return a hello or a state.
+
+    Raises:
+      RemoteProtocolError: it cannot be read, and begins with another release than this party's.
+      WireError: it is none.
+    """
+    try:
+        return decode_control(frame, kind, peer=peer)
+    except WireError:
+        if theirs := first_text(frame):
+            check_release(theirs, release.RELEASE, peer)
+        raise
+
+
+def check_release(theirs: str, mine: str, peer: PartyId) -> None:
+    """Refuse a peer of another release.
+
+    Raises:
+      RemoteProtocolError: it runs another.
+    """
+    if theirs != mine:
+        raise RemoteProtocolError(
+            f"{peer} runs secagg {printable(theirs, 40)}, this party {mine}; run the same release", peer=peer
+        )
+
+
 def check_hello(hello: Hello, peer: PartyId, mine: Hello) -> None:
     """Check that a peer, known by its certificate, is about to run what this party runs.
 
@@ -264,11 +295,7 @@ def check_hello(hello: Hello, peer: PartyId, mine: Hello) -> None:
       AuthenticationError: it says that it is somebody else.
       JobError: it agreed to something else, or with others.
     """
-    if hello.release != mine.release:
-        raise RemoteProtocolError(
-            f"{peer} runs secagg {printable(hello.release, 40)}, this party {mine.release}; run the same release",
-            peer=peer,
-        )
+    check_release(hello.release, mine.release, peer)
     if hello.name != peer:
         raise AuthenticationError(
             f"{peer} says that it is {printable(hello.name, 80)}, but its certificate is {peer}'s", peer=peer

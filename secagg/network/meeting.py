@@ -58,6 +58,7 @@ from secagg.network.hello import (
     check_hello,
     check_nonce,
     check_session,
+    decode_greeting,
     derive_session,
     heard_digest,
     nonce_commitment,
@@ -431,7 +432,7 @@ class Meeting:
             return
         if frame_type is not FrameType.HELLO:
             raise WireError(f"expected a hello from {link.peer or where}, got another frame", peer=link.peer)
-        hello = decode_control(frame, Hello, peer=link.peer)
+        hello = decode_greeting(frame, Hello, peer=link.peer)
         if self._tls is None and dialled is None:
             link.peer = hello.name if hello.name in self._others else ""
         if not link.peer or link.peer in self.links:

@@ -25,6 +25,7 @@ from secagg.network.hello import (
     Probe,
     State,
     Unable,
+    decode_greeting,
     state_frame,
 )
 from secagg.network.identity import Identity
@@ -143,11 +144,11 @@ class _Probing(Visits):
                 answered = True
             elif frame_type is FrameType.STATE:
                 took = time.monotonic() - asked
-                state = decode_control(frame, State, peer=peer)
+                state = decode_greeting(frame, State, peer=peer)
                 self.seen[peer] = _with_state(self.seen[peer], state, clock + took / 2, took / 2, peer)
                 heard = True
             elif frame_type is FrameType.HELLO:
-                decode_control(frame, Hello, peer=peer)
+                decode_greeting(frame, Hello, peer=peer)
                 self.seen[peer] = replace(self.seen[peer], waits=True)
                 answered = True
             elif frame_type is FrameType.UNABLE:

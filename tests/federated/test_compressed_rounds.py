@@ -127,7 +127,7 @@ def test_updates_with_nan_are_refused_at_the_node(tmp_path: Path) -> None:
 
 def test_evaluation_is_exact_beside_compression(tmp_path: Path) -> None:
     played = Played(tmp_path, MASKS, FEW)
-    assert not messages.Task(MASKS, FEW, "weight").sums_differences("evaluate")
+    assert not messages.task_of(MASKS, FEW, "weight").sums_differences("evaluate")
     result = played.round(kind="evaluate")
     assert result.metrics["loss"] == pytest.approx(np.average(range(5), weights=range(1, 6)))
 

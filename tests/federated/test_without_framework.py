@@ -24,7 +24,7 @@ from secagg.federated import (
     make_identities,
 )
 from secagg.federated.layout import Entry, Update, update_of
-from secagg.federated.messages import KEYS, SHARES, Task
+from secagg.federated.messages import KEYS, SHARES, Task, task_of
 from secagg.federated.registration import Registration, limits_for, read_ready
 from secagg.federated.round import admit
 from secagg.federated.weighted import to_vector
@@ -32,7 +32,7 @@ from secagg.federated.weighted import to_vector
 NAMES = ("a", "b", "c", "d")
 RUN = 7
 PROTECTION = Protection(max_corrupt=0.25, max_dropout=0.25)
-TASK = Task(PROTECTION, Encoding(), "examples")
+TASK = task_of(PROTECTION, Encoding(), "examples")
 SENT = {("model", "w"): (3,)}
 JOB = SumRequest("train", TASK, b"", SENT, limits_for(SENT, None), {})
 
@@ -102,6 +102,30 @@ def test_a_node_answers_what_is_due_and_nothing_else(
     Node.from_bytes(kept["a"], member, PROTECTION).answer("train", KEYS, roster)
     with pytest.raises(RemoteProtocolError, match="keys once"):
         Node.from_bytes(kept["a"], member, PROTECTION).answer("train", KEYS, roster)
+
+
+class LaterTask(wire.Message, frozen=True):
+    """A task as a later release may have it: only its first field is where it was."""
+
+    release: str
+    protections: list[Protection]
+
+
+LaterTask.KIND = Task.KIND
+
+
+@pytest.mark.parametrize(
+    "task", [msgspec.structs.replace(TASK, release="9.9"), LaterTask("9.9", [PROTECTION])]
+)
+def test_a_server_of_another_release_is_told_apart_whatever_else_its_task_holds(
+    tmp_path: Path, task: wire.Message
+) -> None:
+    make_identities(tmp_path, NAMES)
+    member = OwnNode.load(tmp_path / "a.key", tmp_path / "peers.toml")
+    with pytest.raises(
+        RemoteProtocolError, match=r"server runs secagg 9\.9, this node .*; run the same release"
+    ):
+        Invitation.read(member, PROTECTION, RUN, "train", wire.to_bytes(task))
 
 
 @pytest.mark.parametrize(

@@ -270,7 +270,7 @@ def make(tmp_path: Path) -> Callable[..., Sum]:
             }
             context = Context(run, 10 + i, config, RecordDict(), {})
             nodes[name] = Node(SecureMod(protection), context, makers[i], run)
-        task = m.Task(protection, encoding or Encoding(), "num-examples", **extra)
+        task = m.task_of(protection, encoding or Encoding(), "num-examples", **extra)
         return Sum(nodes, task, tmp_path, sent or {}, run)
 
     return build

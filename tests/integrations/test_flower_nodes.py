@@ -190,11 +190,11 @@ def test_a_node_without_its_files_is_told_which_setting_is_missing(
 ) -> None:
     node = make().nodes["a"]
     node.context.node_config = {}
-    assert node(carrier.pack(m.TASK, m.Task(Protection(), Encoding(), "num-examples"))).has_error()
+    assert node(carrier.pack(m.TASK, m.task_of(Protection(), Encoding(), "num-examples"))).has_error()
     assert """--node-config 'secagg-identity="/path/to/file"'""" in caplog.text
     node.context.run_config = {"secagg-identity": "/nowhere/{partition-id}.key", "secagg-peers": "/nowhere"}
     node.context.node_config = {"partition-id": 7}
-    assert node(carrier.pack(m.TASK, m.Task(Protection(), Encoding(), "num-examples"))).has_error()
+    assert node(carrier.pack(m.TASK, m.task_of(Protection(), Encoding(), "num-examples"))).has_error()
     assert "/nowhere/7.key" in caplog.text
 
 

@@ -405,7 +405,7 @@ def test_other_settings_than_those_of_the_budget_are_refused(make: Callable[...,
 )
 def test_a_node_insists_on_its_privacy(make: Callable[..., Any], said: Privacy | None) -> None:
     played = make(protection())
-    task = m.Task(
+    task = m.task_of(
         dataclasses.replace(protection(), privacy=said), played.task.encoding, played.task.weight_key
     )
     assert "as this node's app demands" in reason(played.ask("a", m.TASK, task))

@@ -59,6 +59,7 @@ from secagg.network.sockets import open_listener
 from secagg.network.tcp import Peer, Timeouts, run_party
 from secagg.protocols.group_by import Field, Layout, Query, Rows, announce, reference
 from secagg.protocols.group_by.shards import Division
+from secagg.release import RELEASE
 
 BANKS = ("north", "south", "west")
 FIELDS = (Field("senders", 100, at_least=5), Field("banks", 1, at_least=2, opened=False))
@@ -553,8 +554,28 @@ def test_a_task_that_a_cluster_starts_a_second_time_does_not_run_again(tmp_path)
     assert worker._claimed(tmp_path / "run", "compute-1-1")
     assert not worker._claimed(tmp_path / "run", "compute-1-1")
     assert worker._claimed(tmp_path / "run", "compute-1-2")
-    again = {"memory_bytes": None, "folder": str(tmp_path / "run"), "attempt": "compute-1-1"}
+    again = {
+        "release": RELEASE,
+        "memory_bytes": None,
+        "folder": str(tmp_path / "run"),
+        "attempt": "compute-1-1",
+    }
     assert decode(worker.run(encode(again))) == {"lost": True}
+
+
+def test_a_worker_of_another_release_does_nothing_and_says_so(tmp_path):
+    for other in ({"release": "9.9"}, {}):
+        told: dict[str, Any] = {
+            **other,
+            "memory_bytes": None,
+            "folder": str(tmp_path / "run"),
+            "attempt": "compute-1-1",
+        }
+        answer = decode(worker.run(encode(told)))
+        assert (answer["error"], answer["lost"]) == ("UsageError", False)
+        assert f"the worker runs secagg {RELEASE}" in answer["text"]
+        assert "install the same release on all machines" in answer["text"]
+    assert not (tmp_path / "run").exists()
 
 
 def test_workers_differ_in_number_or_are_not_of_all_parties_and_are_refused(tmp_path):

@@ -6,6 +6,7 @@ import resource
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -103,7 +104,7 @@ def test_a_worker_limits_its_memory_to_what_it_is_told(monkeypatch: pytest.Monke
 
 
 def test_what_a_worker_is_told_and_tells_shows_nothing_of_it() -> None:
-    assert "secret" not in repr(sum_worker.Ordered("unmask", b"secret", None))
+    assert "secret" not in repr(sum_worker.Ordered("1.0", "unmask", b"secret", None))
     assert "secret" not in repr(sum_worker.Done("masks", b"secret", 0))
 
 
@@ -112,3 +113,14 @@ def test_processes_do_tasks_within_their_memory() -> None:
     first, others = tasks()[:2], tasks()[2:]
     found = list(SumWorkers(LocalWorkers(), PLACES, memory_bytes=1 << 30)(first))
     assert_equals_one_vector([*found, *SumWorkers(InOrder(lambda _number: False), PLACES)(others)])
+
+
+def test_a_worker_of_another_release_does_nothing_and_the_server_hears_it() -> None:
+    class Older(InOrder):
+        def start(self, place: int, told: tuple[str, int], module: str, task: bytes) -> bytes | None:
+            ordered = msgspec.msgpack.decode(task, type=sum_worker.Ordered)
+            task = msgspec.msgpack.encode(msgspec.structs.replace(ordered, release="9.9"))
+            return super().start(place, told, module, task)
+
+    with pytest.raises(UsageError, match=r"its main process secagg 9\.9; install the same release"):
+        list(SumWorkers(Older(lambda _: False), PLACES)(tasks()))

@@ -14,15 +14,18 @@ from secagg.network.hello import (
     Hello,
     Nonce,
     Session,
+    State,
     abort_frame,
     check_hello,
     check_nonce,
     check_session,
+    decode_greeting,
     derive_session,
     heard_digest,
     nonce_commitment,
     read_abort,
 )
+from secagg.wire import PREFIX, VERSION, FrameType, Message, encode_control
 
 ROSTER = ("a", "b", "c")
 MINE = Hello("1.0", "a", ["a", "b"], bytes(32), bytes(32), {"query": bytes(16)})
@@ -55,6 +58,34 @@ def test_a_hello_that_fits_is_accepted():
 def test_a_hello_with_another_field_is_refused_and_its_sender_named(changed, error, says):
     with pytest.raises(error, match=says):
         check_hello(msgspec.structs.replace(THEIRS, **changed), "b", MINE)
+
+
+class LaterHello(Message, frozen=True):
+    """A hello as a later release may have it: only its first field is where it was."""
+
+    release: str
+    roster: list[str]
+
+
+@pytest.mark.parametrize("kind", [Hello, State])
+@pytest.mark.parametrize("said", ["1.1", "1." + 40 * "1"])
+def test_a_greeting_of_another_release_says_so_whatever_else_it_holds(kind, said):
+    frame = encode_control(FrameType.HELLO, LaterHello(said, ["a"]))
+    with pytest.raises(
+        RemoteProtocolError, match=f"b runs secagg {said[:30]}.*run the same release"
+    ) as caught:
+        decode_greeting(frame, kind, peer="b")
+    assert caught.value.peer == "b"
+
+
+@pytest.mark.parametrize(
+    "first", [b"", b"\x90", b"\x91\x01", b"\x91\xa5ab", b"\x91\xd9", b"\x91\xa1\xff", b"\xc0"]
+)
+def test_a_greeting_that_begins_with_no_release_is_malformed(first):
+    head = PREFIX.pack(b"SAG", VERSION, FrameType.HELLO, len(first), 32)
+    frame = head + first + bytes(32 - len(head) - len(first))
+    with pytest.raises(WireError, match=r"malformed .* from b"):
+        decode_greeting(frame, Hello, peer="b")
 
 
 def test_a_nonce_is_the_one_that_its_owner_committed_to_under_its_name():

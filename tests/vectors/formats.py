@@ -25,12 +25,15 @@ from numpy.typing import NDArray
 from databases import DATABASES
 from kept_files import KEPT_FILES
 from made import Fields, Format, identity_of
+from node_files import NODE_FILES
 from secagg import signing, wire
 from secagg.he import key_files, paillier
 from secagg.jobs.signature import read_record, sign_record, verify_record
 from secagg.mpc.additive import Seed, expand, reconstruct
 from secagg.network import hello
 from secagg.network.identity import fingerprint
+from secagg.network.stepwise import Stepwise
+from secagg.party import Party
 from secagg.prg import Stream, derive_key
 from secagg.protocols import group_by, masked_sum
 from secagg.protocols.masked_sum.client import ClientState
@@ -372,6 +375,48 @@ def stored_clients() -> Format:
     )
 
 
+async def both_words(party: Party) -> list[int]:
+    """Tell the other party a random word; return both."""
+    word = party.rng.words(1)
+    party.broadcast(Other(word))
+    told = await party.gather(Other, party.others)
+    return [int(word[0]), *(int(other.words[0]) for other in told.values())]
+
+
+def stepwise_state(given: Fields) -> dict[str, Any]:
+    party = Stepwise.restore(both_words, bytes.fromhex(given["bytes"]))
+    found = party.result() if party.done else None
+    return {"steps": party.steps, "result": found, "bytes": party.state().hex()}
+
+
+def stepwise_states() -> Format:
+    north, south = (
+        Stepwise(
+            both_words, me=me, roster=("north", "south"), session=bytes(range(32)), key=me.encode().ljust(32)
+        )
+        for me in ("north", "south")
+    )
+    new = north.state()
+    north.step()
+    sent = north.state()
+    north.step([("south", frame) for _, frame in south.step()])
+    states = {"new": new, "waiting": sent, "done": north.state()}
+    return Format(
+        "parties whose messages the caller carries, stored between steps; the program is `both_words`",
+        stepwise_state,
+        {name: {"bytes": data.hex()} for name, data in states.items()},
+        {
+            "of a later version": ("UsageError", {"bytes": altered(sent, 8, 2).hex()}),
+            "cut off": ("UsageError", {"bytes": sent[:-1].hex()}),
+            "another key": (
+                "UsageError",
+                {"bytes": sent.replace(b"north" + b" " * 27, b"west".ljust(32)).hex()},
+            ),
+            "something else": ("UsageError", {"bytes": sent[1:].hex()}),
+        },
+    )
+
+
 # Signatures, commitments and records.
 
 
@@ -507,11 +552,13 @@ FORMATS: Final[Mapping[str, Callable[[], Format]]] = {
         additive_shares,
         secret_keys,
         stored_clients,
+        stepwise_states,
         signatures,
         commitments,
         sessions,
         run_records,
         *KEPT_FILES,
         *DATABASES,
+        *NODE_FILES,
     )
 }

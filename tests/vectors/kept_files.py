@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import datetime
+import hashlib
+import io
 import json
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -13,15 +16,19 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from made import Fields, Format, identity_of
-from secagg.bench import store
+from secagg.bench import store, utility
 from secagg.jobs.checkpoints import read_sealed
 from secagg.jobs.job_file import parse_job
+from secagg.jobs.signature import read_record, sign_record, verify_record, with_private_part
 from secagg.joint.approval.approval import Approval, keep, read_approval
 from secagg.joint.approval.keys import ApproverKey, open_key
 from secagg.joint.audit import entry
+from secagg.joint.audit.bundle import read_bundle
+from secagg.joint.consent.absence import Cells, check_absence
+from secagg.joint.consent.proofs import ProofFile, read_proof
 from secagg.joint.consortium.consortium import Consortium
 from secagg.joint.consortium.organisation import Organisation, member_file, read_member_file
-from secagg.network.identity import certificate_pem
+from secagg.network.identity import certificate_pem, fingerprint
 
 NAMES: Final = ("north", "south", "west")
 ANNA: Final = ApproverKey("anna", Ed25519PrivateKey.from_private_bytes(b"anna".ljust(32, b".")))
@@ -258,6 +265,140 @@ def bench_results() -> Format:
     )
 
 
+def utility_file(given: Fields) -> dict[str, Any]:
+    points = utility.read(written(given["lines"]))
+    return {"accuracies": [one.accuracy for one in points], "lines": "".join(map(utility.line_of, points))}
+
+
+def utility_results() -> Format:
+    points = (utility.Utility("wine", 124, None, 1, 0.875), utility.Utility("wine", 124, 2.0, 1, 0.75))
+    good = "".join(map(utility.line_of, points))
+    return Format(
+        "results of secagg bench utility",
+        utility_file,
+        {"with and without noise": {"lines": good}},
+        {
+            "of a later format": ("UsageError", {"lines": good.replace('"format": 1', '"format": 2')}),
+            "without a format": ("UsageError", {"lines": good.replace('"format": 1, ', "")}),
+            "a field that nobody knows": ("UsageError", {"lines": good.replace("rows", "persons")}),
+        },
+    )
+
+
+# Proofs of absence, bundles for auditors, private parts of run records
+
+
+def proof(given: Fields) -> dict[str, Any]:
+    found = read_proof(written(given["json"]))
+    check_absence(found.absence, _CELLS.root(), given["spelt"])
+    name = "json" if '"format"' in given["json"] else "rewritten"
+    return {"party": found.party, "session": found.session, name: found.to_json().decode()}
+
+
+_CELLS: Final = Cells.of(b"c" * 32, [("deposits.customer", "Ada"), ("deposits.customer", "Bob")])
+
+
+def absence_proofs() -> Format:
+    spelt = {"deposits.customer": "Eve"}
+    made = ProofFile(party="north", session="5e" * 32, absence=_CELLS.absence(spelt))
+    good = made.to_json().decode()
+    first = '  "format": 1,\n'
+
+    def file(text: str, name: str = "Eve") -> Fields:
+        return {"json": text, "spelt": {"deposits.customer": name}}
+
+    return Format(
+        "proofs that a person was not in a run",
+        proof,
+        {"of Eve": file(good), "without a format, which is 1": file(good.replace(first, ""))},
+        {
+            "of a later format": ("UsageError", file(good.replace('"format": 1', '"format": 2'))),
+            "of a later format, with other fields": ("UsageError", file('{"format": 2, "cells": []}')),
+            "a format that is none": ("UsageError", file(good.replace('"format": 1', '"format": 0'))),
+            "cut off": ("UsageError", file(good[:-4])),
+            "of somebody who was there": (_NO, file(good, "Ada")),
+        },
+    )
+
+
+def audit_bundle(given: Fields) -> dict[str, Any]:
+    path = written("")
+    path.write_bytes(bytes.fromhex(given["zip"]))
+    bundle = read_bundle(path)
+    log, again = bundle.verified([identity_of("north").certificate]), path.with_name("again.zip")
+    bundle.write(again)
+    # How a ZIP file is packed differs between versions of zlib.
+    with zipfile.ZipFile(again) as archive:
+        members = {name: archive.read(name).decode() for name in archive.namelist()}
+        return {"party": log.party, "comment": archive.comment.decode(), "members": members}
+
+
+def audit_bundles() -> Format:
+    north = identity_of("north")
+    pem = certificate_pem(north.certificate).decode()
+    body = {
+        "entry": 0, "time": "2026-10-01T06:00:01.120+00:00", "party": "north", "event": entry.KEY,
+        "previous": entry.NO_ENTRY.hex(), "pem": pem,
+    }  # fmt: skip
+    log = entry.made(body, north).line.decode() + "\n"
+
+    def packed(comment: str = "secagg audit bundle 1", name: str = "audit.log", content: str = log) -> Fields:
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.comment = comment.encode()
+            for each, text in ((name, content), ("certificates/north.crt", pem)):
+                archive.writestr(zipfile.ZipInfo(each, (1980, 1, 1, 0, 0, 0)), text)
+        return {"zip": file.getvalue().hex()}
+
+    return Format(
+        "bundles of a log with its certificates and records, for auditors",
+        audit_bundle,
+        {"of a log of one entry": packed(), "without a format, which is 1": packed("")},
+        {
+            "of a later format": ("UsageError", packed("secagg audit bundle 2")),
+            "of a later format, with other files": (
+                "UsageError",
+                packed("secagg audit bundle 2", "audit.cbor"),
+            ),
+            "a file that nobody knows": ("UsageError", packed(name="audit.txt")),
+            "another party's log": (_NO, packed(content=log.replace('"north"', '"south"'))),
+        },
+    )
+
+
+def private_part(given: Fields) -> dict[str, Any]:
+    path = written(given["record"], "north.j.json")
+    path.with_name("north.j.private.json").write_text(given["private"], "utf-8")
+    record = read_record(path)
+    verify_record(record, None)
+    return {"fields": sorted(with_private_part(record, path).keys() - record.keys())}
+
+
+def private_parts() -> Format:
+    private = json.dumps({"salt": "00", "result_rows": 3, "tables": {}}, indent=2) + "\n"
+    digest = hashlib.sha256(private.encode()).hexdigest()
+    content: dict[str, Any] = {
+        "format": 1, "party": "north", "job": "j", "outcome": "complete",
+        "parties": [{"name": "north", "certificate": fingerprint(identity_of("north").certificate)}],
+        "private": {"file": "north.j.private.json", "sha256": digest},
+    }  # fmt: skip
+
+    def signed(private: str = private, **changes: Any) -> Fields:
+        record = json.dumps(sign_record(content | changes, identity_of("north")))
+        return {"record": record, "private": private}
+
+    return Format(
+        "private parts of run records, which are of their record's format",
+        private_part,
+        {"as it is written": signed()},
+        {
+            "one row more": (_NO, signed(private.replace("3", "4"))),
+            "of a record of a later format": ("UsageError", signed(format=2)),
+        },
+    )
+
+
 KEPT_FILES: Final[tuple[Callable[[], Format], ...]] = (
-    job_files, member_files, consortia, approvals, approver_keys, audit_entries, checkpoints, bench_results
+    job_files, member_files, consortia, approvals, approver_keys, audit_entries, checkpoints, bench_results,
+    utility_results, absence_proofs, audit_bundles, private_parts
 )  # fmt: skip

@@ -58,6 +58,7 @@ from secagg.network.tcp import Timeouts
 from secagg.party import Party, PartyId
 from secagg.prg import KEY_BYTES
 from secagg.protocols.announcements import check_heard
+from secagg.release import RELEASE
 from secagg.signing import digest
 from secagg.wire import Message
 
@@ -328,6 +329,7 @@ class Attempts:
             # Of the last attempt, which is the one that is done.
             self._kept[shard], self._kept_at[shard] = name, place
         return {
+            "release": RELEASE,
             "step": step,
             "me": party.me,
             "run": party.session,

@@ -12,6 +12,7 @@ import msgspec
 
 from secagg import wire
 from secagg.errors import SecaggError, UsageError
+from secagg.jobs.shards.workers import check_release
 from secagg.network.memory import peak_bytes
 from secagg.protocols.masked_sum import arcs
 
@@ -19,8 +20,9 @@ _TASKS: Final = {kind.KIND: kind for kind in (arcs.Check, arcs.Relay, arcs.Unmas
 
 
 class Ordered(msgspec.Struct, frozen=True, array_like=True):
-    """A task as bytes: its kind, its content, and how much address space it may take."""
+    """A task as bytes: the release that it is of, its kind, its content, and how much address space it may take."""
 
+    release: str
     kind: str
     content: bytes
     memory_bytes: int | None
@@ -49,6 +51,7 @@ def run(task: bytes) -> bytes:
     if told.memory_bytes is not None:
         resource.setrlimit(resource.RLIMIT_AS, (told.memory_bytes, told.memory_bytes))
     try:
+        check_release(told.release)
         work = wire.from_bytes(told.content, _TASKS[told.kind])
         if not isinstance(work, arcs.Task):
             raise UsageError(f"expected a task of a sum, got {told.kind}")

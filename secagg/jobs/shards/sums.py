@@ -27,6 +27,7 @@ from secagg.jobs.shards.attempts import MOST_ATTEMPTS
 from secagg.jobs.shards.sum_worker import Done, Ordered
 from secagg.jobs.shards.workers import Workers
 from secagg.protocols.masked_sum import arcs
+from secagg.release import RELEASE
 
 _ANSWERS: Final = {kind.KIND: kind for kind in (arcs.Refused, arcs.Relayed, arcs.Masks)}
 
@@ -91,7 +92,7 @@ class SumWorkers:
         )
 
     def _start(self, place: int, task: arcs.Task) -> Any:
-        ordered = msgspec.msgpack.encode(Ordered(task.KIND, wire.to_bytes(task), self._memory_bytes))
+        ordered = msgspec.msgpack.encode(Ordered(RELEASE, task.KIND, wire.to_bytes(task), self._memory_bytes))
         return self._workers.start(place, self._addresses[place], self._module, ordered)
 
 

@@ -27,6 +27,7 @@ from secagg.errors import (
 from secagg.jobs.checkpoints import UnwritableError
 from secagg.jobs.plain import decode, encode
 from secagg.jobs.shards.sharded import Kept, Plain, doing
+from secagg.jobs.shards.workers import check_release
 from secagg.ledger import Ledger
 from secagg.network.identity import Identity, PrivateKey, load_certificate
 from secagg.network.memory import peak_bytes
@@ -52,6 +53,7 @@ def run(task: bytes) -> bytes:
 
 
 def _done(told: Plain) -> Plain:
+    check_release(told.get("release"))
     path, begun = Path(told["folder"]), time.thread_time()
     if not _claimed(path, told["attempt"]):
         # A cluster that starts a lost task again does not know that the others have left its session.

@@ -12,7 +12,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol
 
+from secagg.errors import UsageError
 from secagg.jobs.job import Address
+from secagg.printable import printable
+from secagg.release import RELEASE
 
 _CALL: Final = """
 import importlib, sys
@@ -20,6 +23,19 @@ out = sys.stdout.buffer
 sys.stdout = sys.stderr
 out.write(importlib.import_module(sys.argv[1]).run(sys.stdin.buffer.read()))
 """
+
+
+def check_release(told: object) -> None:
+    """Refuse a task of another release: clusters bring their own machines, and with them what is installed there.
+
+    Raises:
+      UsageError: the release that the task names is another than this worker's.
+    """
+    if told != RELEASE:
+        main = f"secagg {printable(told, 40)}" if isinstance(told, str) else "another secagg"
+        raise UsageError(
+            f"the worker runs secagg {RELEASE}, and its main process {main}; install the same release on all machines"
+        )
 
 
 class Workers(Protocol):

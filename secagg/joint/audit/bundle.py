@@ -4,6 +4,8 @@
     certificates/*.crt  those that signed it, and those of the parties of the runs, as far as they are known
     records/*.json      signed run records, without their private parts
 
+The archive's comment is the format's number. The log's entries and the records have their own besides.
+
 Nothing in it is secret to the parties of the runs. The auditor compares the fingerprints of certificates with what
 the parties say by another way, as parties do.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +24,14 @@ from typing import Any, Final
 from cryptography import x509
 
 from secagg.errors import AuthenticationError, UsageError
-from secagg.files import read_file, write_file
+from secagg.files import check_format, read_file, write_file
 from secagg.jobs.signature import parse_record, read_record, verify_record
 from secagg.joint.audit.log import MAX_LOG_BYTES, AuditLog, Entries, read_entries
 from secagg.joint.audit.verification import VerifiedLog, check_record, verify_log
 from secagg.network.identity import certificate_pem, fingerprint, load_certificate, read_certificate
 
+FORMAT: Final = 1
+_COMMENT: Final = b"secagg audit bundle %d"
 _LOG: Final = "audit.log"
 _CERTIFICATES: Final = "certificates/"
 _RECORDS: Final = "records/"
@@ -73,6 +78,7 @@ class Bundle:
         """
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.comment = _COMMENT % FORMAT
             for name, member in self._members():
                 archive.writestr(zipfile.ZipInfo(name, _EPOCH), member, zipfile.ZIP_DEFLATED)
         try:
@@ -122,7 +128,7 @@ def read_bundle(path: Path) -> Bundle:
     """Return a bundle from a ZIP file of `Bundle.write`, or a log alone from its file.
 
     Raises:
-      UsageError: it is neither, or larger than a bundle can be.
+      UsageError: it is neither, of a later format, or larger than a bundle can be.
       AuthenticationError: the log was changed.
     """
     content = read_file(path, what="the audit log", max_bytes=MAX_LOG_BYTES)
@@ -132,6 +138,8 @@ def read_bundle(path: Path) -> Bundle:
     certificates, records = [], {}
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if number := re.fullmatch(_COMMENT.replace(b"%d", rb"(\d{1,9})"), archive.comment):
+                check_format(int(number[1]), FORMAT, what=str(path))
             members = archive.infolist()
             names = {member.filename for member in members}
             if len(members) > _MAX_MEMBERS or len(names) < len(members):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from cryptography import x509
 
 from secagg.errors import AuthenticationError, UsageError
-from secagg.files import read_file
+from secagg.files import check_format, read_file
 from secagg.jobs.gates import check_statements, from_record
 from secagg.joint.consent.absence import Absence, Cells, Root, check_absence
 from secagg.joint.consent.gate import Statement, read_statement
@@ -23,16 +24,26 @@ from secagg.query.identifier_rules import Rule
 
 __all__ = ["ProofFile", "check_proof", "make_proof", "read_proof", "was_there"]
 
+FORMAT: Final = 1
 _GATE: Final = "consent"
 _MAX_BYTES: Final = 1 << 20
 
 
-class ProofFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ProofFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A proof of absence, and in which run of whose data it is; it names nobody."""
 
+    format: int = FORMAT
     party: PartyId
     session: str
     absence: Absence
+
+    def to_json(self) -> bytes:
+        """Return the content of the proof's file."""
+        return msgspec.json.format(msgspec.json.encode(self)) + b"\n"
+
+
+class _Numbered(msgspec.Struct):
+    format: int = FORMAT
 
 
 def stated(record: Mapping[str, Any], party: PartyId) -> Statement:
@@ -100,7 +111,7 @@ def make_proof(
     marked = np.unpackbits(np.frombuffer(row[1], np.uint8), count=row[2], bitorder="little").astype(bool)
     cells = Cells(row[0], marked)
     proof = cells.absence(_spelt(statement.columns, text))
-    return ProofFile(party, session, proof)
+    return ProofFile(party=party, session=session, absence=proof)
 
 
 def check_proof(
@@ -141,15 +152,15 @@ def read_proof(path: Path) -> ProofFile:
     """Read a proof from a file.
 
     Raises:
-      UsageError: the file is none.
+      UsageError: the file is none, or is of a later format.
     """
     content = read_file(path, what="the proof", max_bytes=_MAX_BYTES)
-    try:
-        return msgspec.json.decode(content, type=ProofFile)
-    except msgspec.MsgspecError:
-        raise UsageError(
-            f"expected a proof of `secagg consent check` in {path}, found something else"
-        ) from None
+    with contextlib.suppress(msgspec.MsgspecError):
+        check_format(msgspec.json.decode(content, type=_Numbered).format, FORMAT, what=str(path))
+        proof = msgspec.json.decode(content, type=ProofFile)
+        if proof.format == FORMAT:
+            return proof
+    raise UsageError(f"expected a proof of `secagg consent check` in {path}, found something else")
 
 
 def _spelt(columns: Mapping[str, str], text: str) -> dict[str, str]:
