@@ -197,7 +197,7 @@ def _found(
         function, column = functions[name]
         domain = local[column].domain if column else None
         if domain is None or domain.kind != "number" or domain.nullable:
-            return f"the condition on {name} is not on a number that is never NULL"
+            return f"a condition on groups is on {function}, and not of a number that is never NULL"
         bound = value + (op in ("gt", "le"))  # of whole numbers: at least, or below
         is_least = op in ("ge", "gt")
         if function == "sum" and is_least:
@@ -215,7 +215,7 @@ def _found(
             )
             parts.append(Number(column, field, bound, is_below=True))
         else:
-            return f"the condition on {name} is on {function}"
+            return f"a condition on groups is on {function}"
     outputs = [one.name for _, one in root.expressions if isinstance(one, Ref)]
     opened = list(dict.fromkeys(name for name in outputs if name not in aggregate.keys))
     tested = [name for name in {**least, **below} if name not in opened]
@@ -224,7 +224,10 @@ def _found(
         function, column = functions.get(name, ("", ""))
         domain = local[column].domain if function == "sum" else None
         if domain is None or domain.kind != "number" or domain.nullable or domain.bounds[0] < 0:
-            return f"{name} is not a sum of numbers of 0 and more that are never NULL"
+            shown = next(
+                (n for n, one in root.expressions if getattr(one, "name", "") == name), "a condition"
+            )
+            return f"{shown} is not of a sum of numbers of 0 and more that are never NULL"
         # Each owner has at most its part of the rows that the range is of.
         most = max(1, -(-domain.bounds[1] // len(local.holders)))
         known = [held.known[column].value for held in local.held.values() if column in held.known]
@@ -244,8 +247,8 @@ def _found(
         return str(error)
     if query.row_limit < padded(local.per_holder, step):
         return f"at most {query.row_limit} rows of each owner fit, and max_rows allows {padded(local.per_holder, step)}"
-    shown = tuple(None if name in aggregate.keys else opened.index(name) for name in outputs)
-    return OwnGroups(local, aggregate.keys[0], (*numbers, *parts), shown, query)
+    places = tuple(None if name in aggregate.keys else opened.index(name) for name in outputs)
+    return OwnGroups(local, aggregate.keys[0], (*numbers, *parts), places, query)
 
 
 def _conjuncts(condition: Expression) -> Iterator[Expression]:

@@ -696,7 +696,7 @@ def query_job(tmp_path: Path, sql: str) -> Job:
 
 
 def test_a_query_that_does_not_group_owners_rows_is_refused_in_shards(tmp_path):
-    with pytest.raises(JobError, match="largest is not a sum of numbers"):
+    with pytest.raises(JobError, match="largest is not of a sum of numbers"):
         query_job(tmp_path, OF_ALL)
 
 
