@@ -3,8 +3,8 @@
 Bits of shape (..., words) hold 64 * words lanes a plane. The caller says what a lane means: mostly one row of a table.
 XOR, NOT and moving planes cost nothing; an AND is the engine's `conjunction`, and all the ANDs of one call share a round.
 
-There are OR over planes, comparison of bit-sliced numbers (four-bit blocks, then a tree, as in [GSV07; RRK+20]), comparison
-with public numbers, and the parallel-prefix adder of [BK82] behind carry-save compression. Their ANDs and rounds are given
+There are OR over planes, comparison of bit-sliced numbers (a tree over their bits, as in [GSV07]), comparison with public
+numbers, and the parallel-prefix adder of [BK82] behind carry-save compression. Their ANDs and rounds are given
 by `Gates`, which the tests hold against the ledger.
 
 Learns: nobody anything.
@@ -77,41 +77,80 @@ async def all_planes(x: Shares) -> Shares:
     return ~(await any_plane(~x))
 
 
-BLOCK: Final = 4  # bits compared in a chain before the tree; 4 needs the fewest ANDs for 40 to 100 bits
+async def precedes(difference: Shares, low: Shares) -> Shares:
+    """Return the bit `high < low` of unsigned numbers in slices that differ; of equal ones it is their lowest bit.
 
-
-async def less_than(difference: Shares, low: Shares) -> Shares:
-    """Return the bit `high < low` of unsigned numbers in slices.
+    A run of bits is kept as whether the two numbers differ there, and, where they do, the bit of `low` at the highest such
+    place. A single bit is already of this kind. Two runs side by side make one by two ANDs: where the upper one differs it
+    decides, else the lower one. Whether the lowest run differs is never asked.
 
     Args:
-      difference: low XOR high, shape (BLOCK * blocks, words). Plane j * blocks + b holds bit BLOCK * b + j,
-        so that bit j of all blocks is one stretch of memory (`block_order` gives the planes' order).
+      difference: low XOR high, shape (bits, words), in the order of `plane_order`.
       low: the planes of `low`, in the same order and shape.
 
     Returns:
-      shape (words,); see `less_than_gates`.
+      shape (words,); see `precedes_gates`. With one bit it shares memory with `low`.
     """
-    blocks = len(difference) // BLOCK
-    d = [difference[j * blocks : (j + 1) * blocks] for j in range(BLOCK)]
-    v = [low[j * blocks : (j + 1) * blocks] for j in range(BLOCK)]
-    # Block 0 has nothing below it, so whether it differs is never asked.
-    less, ne_low, ne_high = await difference.engine.conjunction(
-        [(d[0], v[0]), (d[0][1:], d[1][1:]), (d[2][1:], d[3][1:])]
-    )
-    # What an AND returns is nobody else's, so it is worked on in place.
-    for differ, bit in ((ne_low, 0), (ne_high, 2)):
-        differ ^= d[bit][1:]
-        differ ^= d[bit + 1][1:]
-    for j in range(1, BLOCK):  # where bit j differs, it decides; else what stood below
-        pairs = [(d[j], less ^ v[j])]
-        if j == 1:
-            pairs.append((ne_low, ne_high))
-        gained = await less.engine.conjunction(pairs)
-        less ^= gained[0]
-        if j == 1:
-            ne_low ^= ne_high
-            ne_low ^= gained[1]
-    return await decide(less, ne_low)
+    verdict, differ = low, difference[1:]  # differ[k - 1] belongs to run k
+    while len(verdict) > 1:
+        half = len(verdict) // 2
+        below, above = verdict[:half], verdict[half : 2 * half]
+        differ_below, differ_above = differ[: half - 1], differ[half - 1 : 2 * half - 1]
+        pairs = [(differ_above, below ^ above)]
+        if half > 1:
+            pairs.append((differ_above[1:], differ_below))
+        gained = await verdict.engine.conjunction(pairs)
+        # What an AND returns is nobody else's, so it is worked on in place.
+        merged, rest = gained[0], gained[1] if half > 1 else differ[:0]
+        merged ^= below
+        if half > 1:
+            rest ^= differ_above[1:]
+            rest ^= differ_below
+        if len(verdict) % 2:
+            merged = concatenate([merged, verdict[2 * half :]])
+            rest = concatenate([rest, differ[2 * half - 1 :]])
+        verdict, differ = merged, rest
+    return verdict[0]
+
+
+def precedes_gates(bits: int) -> Gates:
+    ands = ands_by_round(bits)
+    return Gates(sum(ands), len(ands))
+
+
+def ands_by_round(bits: int) -> list[int]:
+    """Return how many ANDs a lane each round of `precedes` has."""
+    rounds = []
+    while bits > 1:
+        rounds.append(2 * (bits // 2) - 1)
+        bits -= bits // 2
+    return rounds
+
+
+def plane_order(bits: int) -> NDArray[np.intp]:
+    """Return, for each plane of the order that `precedes` takes, which bit of the number it holds.
+
+    In every round the lower runs of all pairs are one stretch of memory, and so are the upper ones. The lowest bit comes
+    first and the highest one last.
+    """
+    if bits < 2:
+        return np.arange(bits)
+    half = bits // 2
+    pairs = 2 * plane_order(bits - half)[:half]
+    return np.concatenate([pairs, pairs + 1, np.arange(2 * half, bits)])
+
+
+async def less_than(difference: Shares, low: Shares) -> Shares:
+    """Return the bit `high < low` of unsigned numbers in slices, which may be equal.
+
+    See `precedes` for arguments, and `less_than_gates`. The lowest bit counts only where it differs.
+    """
+    lowest = await conjunction(difference[:1], low[:1])
+    return await precedes(difference, concatenate([lowest, low[1:]]))
+
+
+def less_than_gates(bits: int) -> Gates:
+    return Gates(1, 1) + precedes_gates(bits)
 
 
 async def decide(less: Shares, differ: Shares) -> Shares:
@@ -152,11 +191,6 @@ def decide_gates(digits: int) -> Gates:
     return gates
 
 
-def less_than_gates(bits: int) -> Gates:
-    blocks = bits // BLOCK
-    return Gates(blocks * BLOCK + 3 * (blocks - 1), BLOCK) + decide_gates(blocks)
-
-
 async def less_in_turn(*comparisons: Iterable[tuple[Shares, Shares]]) -> list[Shares]:
     """Return what `less_than` does, one bit after the other: half the gates, and a round for each bit.
 
@@ -183,11 +217,6 @@ async def less_in_turn(*comparisons: Iterable[tuple[Shares, Shares]]) -> list[Sh
 def less_in_turn_gates(bits: int) -> Gates:
     """Return the gates of one comparison; those that run together share rounds."""
     return Gates(bits, bits)
-
-
-def block_order(bits: int) -> NDArray[np.intp]:
-    """Return, for each plane of `less_than`'s order, which bit of the number it holds."""
-    return np.arange(bits).reshape(bits // BLOCK, BLOCK).T.reshape(-1)
 
 
 async def at_least(x: Shares, threshold: int) -> Shares:

@@ -12,7 +12,7 @@ greatest rows. No comparison moves these, so the comparisons that meet them are 
   i and i + n            for all i < n, then, for the strides s = n/2, n/4, ..., 1,
   i and i + s            for all i in the runs [s, 2s), [3s, 4s), ...
 
-and swaps where the later row is smaller: `less_than` on the key planes, then one AND a plane. Layers of short
+and swaps where the later row is smaller: `precedes` on the key planes, then one AND a plane. Layers of short
 stride run on a transposed copy, so that every operation still works on long stretches of memory.
 
 Learns: nobody anything. Cost: see `merge_gates`.
@@ -25,7 +25,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from secagg.errors import ShapeError
-from secagg.mpc.bits import Gates, less_than, less_than_gates
+from secagg.mpc.bits import Gates, precedes, precedes_gates
 from secagg.mpc.columns import columns_of, stretches_of
 from secagg.mpc.groups import XOR
 from secagg.mpc.primitives import Primitives, Shares
@@ -38,9 +38,8 @@ async def merge(table: Shares, *, lengths: tuple[int, int], key_planes: int, blo
 
     Args:
       table: shape (planes, (a + b) * words): a list of a rows, then one of b. The first `key_planes` planes
-        hold the key in `bits.block_order`, the others move with it. May be a slice of a larger table's columns.
+        hold the key in `bits.plane_order`, the others move with it. May be a slice of a larger table's columns.
       lengths: (a, b).
-      key_planes: a multiple of `bits.BLOCK`.
       block: positions that the short strides work on together; a power of two that divides a and b.
 
     Raises:
@@ -142,12 +141,12 @@ async def _layer(engine: Primitives, views: Views, key_planes: int) -> None:
             with stretches_of(shape[-1]):
                 np.bitwise_xor(a[:key_planes], b[:key_planes], out=apart[:, cut].reshape(shape))
             bottom[:, cut].reshape(shape)[...] = a[:key_planes]
-    swap = await less_than(Shares(engine, XOR, difference), Shares(engine, XOR, low))
+    swap = await precedes(Shares(engine, XOR, difference), Shares(engine, XOR, low))
     await engine.exchange(swap, views)
 
 
 def merge_gates(lengths: tuple[int, int], planes: int, key_planes: int) -> tuple[int, int]:
     """Return the AND gates of one merge a lane, over all its layers, and its rounds."""
-    compare = less_than_gates(key_planes) + Gates(planes, 1)
+    compare = precedes_gates(key_planes) + Gates(planes, 1)
     pairs = [sum(runs * width for _, runs, width in segments) for _, segments in _layers(lengths)]
     return sum(pairs) * compare.ands, sum(n > 0 for n in pairs) * compare.rounds

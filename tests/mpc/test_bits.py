@@ -9,14 +9,12 @@ from hypothesis import strategies as st
 
 from secagg.errors import ShapeError, UsageError
 from secagg.mpc.bits import (
-    BLOCK,
     ONES,
     add,
     add_gates,
     all_planes,
     any_plane,
     at_least,
-    block_order,
     conjunction,
     decide,
     decide_gates,
@@ -25,6 +23,9 @@ from secagg.mpc.bits import (
     less_in_turn_gates,
     less_than,
     less_than_gates,
+    plane_order,
+    precedes,
+    precedes_gates,
 )
 from secagg.mpc.groups import XOR
 from secagg.mpc.primitives import concatenate
@@ -157,7 +158,7 @@ def test_sums_and_their_gates(run_three, share_bits, bits, terms):
     assert gates == add_gates(bits, terms)
 
 
-@pytest.mark.parametrize("bits", [BLOCK, 8, 12, 20, 60, 64, 72, 100])
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 13, 20, 60, 64, 71, 72, 100])
 def test_less_than_and_its_gates(run_three, share_bits, bits):
     """Numbers of more than 64 bits: the upper planes are equal, or decide."""
     x, y = numbers(min(bits, 64), 1), numbers(min(bits, 64), 2)
@@ -168,15 +169,22 @@ def test_less_than_and_its_gates(run_three, share_bits, bits):
         to_planes(x, min(bits, 64)),
         to_planes(y, min(bits, 64)),
     )
-    expected = y < x
+    expected, distinct_numbers = y < x, y != x
     if bits > 64:
         planes[1, -1, -1] = ONES  # the last 64 numbers y have their top bit set
-        expected[-64:] = False
-    order = block_order(bits)
+        expected[-64:], distinct_numbers[-64:] = False, True
+    order = plane_order(bits)
 
     async def tree(engine):
         a, b = share_bits(engine, planes[0][order]), share_bits(engine, planes[1][order], seed=1)
         return await less_than(a ^ b, a)
+
+    async def distinct(engine):
+        a, b = share_bits(engine, planes[0][order]), share_bits(engine, planes[1][order], seed=1)
+        before = a.copy()
+        found = await precedes(a ^ b, a)
+        assert all(np.array_equal(x, y) for x, y in zip(a.parts, before.parts, strict=True))
+        return found
 
     async def in_turn(engine):
         a, b = share_bits(engine, planes[0]), share_bits(engine, planes[1], seed=1)
@@ -186,6 +194,24 @@ def test_less_than_and_its_gates(run_three, share_bits, bits):
         got, gates = measured(run_three, operation)
         assert np.array_equal(from_planes(got[None], N), expected)
         assert gates == declared(bits)
+    got, gates = measured(run_three, distinct)
+    lowest = (x & np.uint64(1)).astype(bool)
+    assert np.array_equal(from_planes(got[None], N), np.where(distinct_numbers, expected, lowest))
+    assert gates == precedes_gates(bits)
+
+
+def test_planes_are_paired_in_place():
+    """The lowest bit is first, the highest one last; in each round the pairs are one half and the other."""
+    for bits in range(1, 130):
+        runs = [(b, b + 1) for b in plane_order(bits).tolist()]
+        assert runs[0][0] == 0
+        while len(runs) > 1:
+            assert runs[-1][1] == bits
+            half = len(runs) // 2
+            pairs = list(zip(runs[:half], runs[half : 2 * half], strict=True))
+            assert all(below[1] == above[0] for below, above in pairs)
+            runs = [(below[0], above[1]) for below, above in pairs] + runs[2 * half :]
+        assert runs == [(0, bits)]
 
 
 @pytest.mark.parametrize("bits", [1, 2, 5, 33, 64])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from secagg.errors import PlanError, ShapeError, UsageError
 from secagg.ledger import Usage
-from secagg.mpc.bits import LANES, block_order
+from secagg.mpc.bits import LANES, plane_order
 from secagg.mpc.buckets import _chernoff, plan_buckets
 from secagg.mpc.groups import XOR
 from secagg.mpc.merge import _layers, merge, merge_gates
@@ -30,7 +30,7 @@ def to_table(keys: np.ndarray, values: np.ndarray, words: int) -> np.ndarray:
     length = keys.shape[1]
     planes = []
     for numbers, bits, order in (
-        (keys, KEY_PLANES, block_order(KEY_PLANES)),
+        (keys, KEY_PLANES, plane_order(KEY_PLANES)),
         (values, VALUE_PLANES, range(VALUE_PLANES)),
     ):
         lanes = numbers.reshape(LANES, words, length).swapaxes(1, 2).reshape(LANES, length * words).copy()
@@ -43,7 +43,7 @@ def from_table(table: np.ndarray, words: int) -> tuple[np.ndarray, np.ndarray]:
     length = table.shape[1] // words
     numbers = []
     for planes, order in (
-        (table[:KEY_PLANES], np.argsort(block_order(KEY_PLANES))),
+        (table[:KEY_PLANES], np.argsort(plane_order(KEY_PLANES))),
         (table[KEY_PLANES:], slice(None)),
     ):
         lanes = np.zeros((LANES, table.shape[1]), np.uint64)

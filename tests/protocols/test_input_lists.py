@@ -14,7 +14,7 @@ import transcripts
 from bank_tables import terms_of
 from blame import blamed
 from secagg.errors import AbortedError, RemoteProtocolError
-from secagg.mpc.bits import block_order
+from secagg.mpc.bits import plane_order
 from secagg.mpc.buckets import Buckets
 from secagg.mpc.groups import XOR
 from secagg.mpc.primitives import Shares
@@ -119,7 +119,7 @@ def raise_a_value(placed, planes):
 def fill_every_place(placed, planes):
     """Rows with rising keys in all places, far more than were announced."""
     keys, _, values = cut(placed, planes)
-    place_of = np.argsort(block_order(len(keys)))
+    place_of = np.argsort(plane_order(len(keys)))
     for bit in range(len(keys)):
         set_at = np.arange(keys.shape[1]) >> bit & 1 if bit < 30 else np.zeros(keys.shape[1], int)
         keys[place_of[bit]] = np.where(set_at[:, None].astype(bool), ONES, np.uint64(0))
@@ -307,7 +307,7 @@ def planes_of(layout: Layout, table: list[list[tuple[int, int, int, int]]]) -> n
     query, buckets = layout.query, layout.buckets
     planes = np.zeros((layout.planes, buckets.length * buckets.words), np.uint64)
     planes[: layout.key_planes] = ONES
-    place_of = np.argsort(block_order(layout.key_planes))
+    place_of = np.argsort(plane_order(layout.key_planes))
     for i, cases in enumerate(table):
         for position, lane, key, value in cases:
             word, bit = divmod(lane, 64)

@@ -1,6 +1,6 @@
 """Opened comparisons of rows, many in one go.
 
-Both rows of each pair are gathered, cut into bit planes and compared (`bits.less_than`). One bit a pair is opened, up to
+Both rows of each pair are gathered, cut into bit planes and compared (`bits.precedes`). One bit a pair is opened, up to
 `PAIRS` of them in one opening. Who compares what has to be public, and the outcome has to be simulatable: see `quicksort`.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.cost.operation import Cost
-from secagg.mpc.bits import BLOCK, LANES, less_than
+from secagg.mpc.bits import LANES, ands_by_round, plane_order, precedes
 from secagg.mpc.groups import Array
 from secagg.mpc.primitives import Costs, Shares
 from secagg.ring import U64, to_planes
@@ -70,7 +70,7 @@ class Comparisons:
 
 async def _opened(apart: Shares, right: Shares, pairs: int) -> Verdicts:
     """Open left < right of pairs of numbers; apart: left XOR right."""
-    below = await less_than(apart, right)
+    below = await precedes(apart, right)
     opened = cast(U64, await below.engine.open(below))  # to all computing parties, so to this one
     return np.unpackbits(opened.view(np.uint8), count=pairs, bitorder="little").view(np.bool_)
 
@@ -85,39 +85,22 @@ def less_cost(costs: Costs, pairs: int, bits: int) -> Cost:
     return operations[0].then(*operations[1:])
 
 
-def ands_by_round(bits: int) -> list[int]:
-    """Return how many ANDs a pair each round of a comparison has; see `bits.less_than`."""
-    blocks = _whole_blocks(bits) // BLOCK
-    rounds = [3 * blocks - 2, 2 * blocks - 1, blocks, blocks]
-    while blocks > 1:
-        rounds.append(2 * (blocks // 2) - 1)
-        blocks -= blocks // 2
-    return rounds
-
-
-def _whole_blocks(bits: int) -> int:
-    return -(-bits // BLOCK) * BLOCK
-
-
 def _planes(part: Array, bits: int, rows: Rows, others: Rows | None = None) -> U64:
-    """Return the planes of rows in the order that `less_than` takes, and of rows XOR others; lanes behind them are zero.
+    """Return the planes of rows in the order that `precedes` takes, and of rows XOR others; lanes behind them are zero.
 
     Args:
       part: shape (columns, rows).
     """
-    whole, words = _whole_blocks(bits), -(-rows.size // LANES)
-    out = np.empty((1 if others is None else 2, whole, words), np.uint64)
-    # Bit BLOCK * b + j of a number is plane j * blocks + b.
-    by_block = out.reshape(-1, BLOCK, whole // BLOCK, words).swapaxes(1, 2)
+    place_of = np.argsort(plane_order(bits))  # where each bit of a number goes
+    out = np.empty((1 if others is None else 2, bits, -(-rows.size // LANES)), np.uint64)
     for start in range(0, rows.size, _CHUNK):
         here = slice(start, start + _CHUNK)
         there = slice(start // LANES, (start + _CHUNK) // LANES)
         for c, column in enumerate(part):
-            width = min(64, whole - 64 * c)
-            blocks = slice(64 // BLOCK * c, 64 // BLOCK * c + width // BLOCK)
+            places = place_of[64 * c : 64 * (c + 1)]
             values = column.take(rows[here])
-            by_block[0, blocks, :, there] = to_planes(values, width).reshape(width // BLOCK, BLOCK, -1)
+            out[0, places, there] = to_planes(values, places.size)
             if others is not None:
                 values ^= column.take(others[here])
-                by_block[1, blocks, :, there] = to_planes(values, width).reshape(width // BLOCK, BLOCK, -1)
+                out[1, places, there] = to_planes(values, places.size)
     return out

@@ -21,8 +21,8 @@ from secagg.mpc.bits import (
     any_plane_gates,
     at_least,
     at_least_gates,
-    block_order,
     conjunction,
+    plane_order,
     zeros,
 )
 from secagg.mpc.checkpoints import keep, ready_to_open, taken_up
@@ -202,7 +202,7 @@ async def _test(sums: Shares, query: Query) -> tuple[Shares, Shares]:
 def _to_rows(joint: Shares, flag: Shares, opened: Shares, layout: Layout) -> Shares:
     """Return the rows in words, shape (buckets, positions, row_words): identity, flag, opened sums, origin."""
     buckets, query = layout.buckets, layout.query
-    identity = np.argsort(block_order(layout.key_planes))[: layout.identity_bits]
+    identity = np.argsort(plane_order(layout.key_planes))[: layout.identity_bits]
     origins = joint[layout.planes - query.origin_planes :]
     planes = concatenate([joint[identity], flag.reshape(1, -1), opened, origins])
 

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from secagg.errors import PlanError
-from secagg.mpc.bits import BLOCK, LANES
+from secagg.mpc.bits import LANES
 from secagg.mpc.buckets import OVERFLOW_BITS, Buckets, plan_buckets
 from secagg.protocols.group_by.query import Query
 from secagg.protocols.pseudonyms import log2_collision
@@ -24,7 +24,7 @@ MOST_SHARDS: Final = 256  # each has at least 64 buckets, which are padded one b
 
 def _key_planes(prefix_bits: int) -> int:
     # One plane marks padding: it keeps a real key from meeting the padding's.
-    return -(-(KEY_BITS - prefix_bits + 1) // BLOCK) * BLOCK
+    return KEY_BITS - prefix_bits + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,6 @@ from secagg.mpc.bits import (
     add_gates,
     any_plane,
     any_plane_gates,
-    block_order,
     conjunction,
     decide,
     decide_gates,
@@ -46,6 +45,7 @@ from secagg.mpc.bits import (
     less_in_turn_gates,
     less_than,
     less_than_gates,
+    plane_order,
     zeros,
 )
 from secagg.mpc.groups import XOR, XOR_BYTES
@@ -194,7 +194,7 @@ def _fields(query: Query) -> tuple[list[tuple[int, int, int]], list[tuple[int, i
 async def _compare_in_turn(keys: Shares, fields: Sequence[tuple[Shares, int]], step: int) -> list[Shares]:
     """Return whether each key is less than the next row's (not of the last row), then for each field its `_limits`."""
     lower, upper = keys[:, :-step], keys[:, step:]
-    places = np.argsort(block_order(len(keys)))
+    places = np.argsort(plane_order(len(keys)))
     mark = keys[len(keys) - 1]
     return await less_in_turn(
         ((lower[p] ^ upper[p], upper[p]) for p in places),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import PlanError, RemoteProtocolError, UsageError
-from secagg.mpc.bits import LANES, block_order
+from secagg.mpc.bits import LANES, plane_order
 from secagg.party import PartyId
 from secagg.protocols.group_by.layout import Layout, bit_fields, take
 from secagg.protocols.group_by.query import Findings, Rows
@@ -112,7 +112,7 @@ class PlacedRows:
         """Return the rows in slices, key planes then value planes, shape (planes, positions * words)."""
         key_planes = self.layout.key_planes
         key = np.empty((key_planes, self._places), np.uint64)
-        place_of = np.argsort(block_order(key_planes))  # where bit b of the key stands
+        place_of = np.argsort(plane_order(key_planes))  # where bit b of the key stands
         lower = min(key_planes - 1, LANES)
         low = self._scatter(self._low, (1 << lower) - 1)
         transpose64(low)
