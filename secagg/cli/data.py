@@ -31,8 +31,10 @@ from secagg.home import Home
 from secagg.jobs.example_files import write_example
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import load_job
+from secagg.patterns.counts import repeated_rows
 from secagg.patterns.parameters import units
 from secagg.patterns.pattern import Contribution
+from secagg.query.schema import Columns
 
 __all__ = ["app"]
 
@@ -158,13 +160,15 @@ def _check_table(
     problems: list[SecaggError] = []
     try:
         contribution = job.pattern_at(me).prepare(job.parameters, job.terms, tables)
-        _print_limits(console, job, contribution)
+        if any(report.rows_in_window for report in own.reports.values()):
+            _print_limits(console, job, contribution)
         contribution.check()
     except UsageError as error:
         problems.append(error)
-    for report in own.reports.values():
+    for name, report in own.reports.items():
         left_out = report.left_out() if options.bad_rows is BadRows.skip else ()
-        for warning in (*report.warnings, *left_out):
+        repeats = _repeats(report, tables[name])
+        for warning in (*report.warnings, *repeats, *left_out):
             say(console, f"warning: {warning}")
         try:
             report.check(bad_rows=options.bad_rows.value, allow_empty=options.allow_empty)
@@ -196,9 +200,24 @@ def _print_report(console: Console, job: Job, report: ReadReport, *, listed: boo
     console.print(table("\nColumns", ("field", "column"), columns, numbers_from=2))
     if report.window:
         console.print(table("\nTimes", ("what", "which"), _times(job, report), numbers_from=2))
+    if not report.rows_in_window:
+        return  # all that follows would be zeros
     identifiers = [(one.field, one.rule, one.distinct, one.respelt, one.merged) for one in report.identifiers]
     headings = ("field", "rule", "different", "spelt otherwise here", "of these in several ways")
     console.print(table("\nIdentifiers of the rows that are used", headings, identifiers, numbers_from=2))
+
+
+def _repeats(report: ReadReport, columns: Columns) -> tuple[str, ...]:
+    """Return a warning of rows that may be there twice; only where amounts with a time are added up."""
+    if not report.amounts or not report.window:
+        return ()
+    rows = repeated_rows(columns)
+    if not rows:
+        return ()
+    equal = "row equals" if rows == 1 else "rows equal"
+    fields = ", ".join(columns)
+    said = f"{report.source}: {rows} {equal} an earlier one in {fields}; sums count each"
+    return (f"{said}, so leave out what is there twice by mistake",)
 
 
 def _times(job: Job, report: ReadReport) -> list[tuple[str, Any]]:

@@ -13,7 +13,9 @@ from secagg.cli.check import announced_rows
 from secagg.cli.run import HomeOption, duration_of, identity_at, who_takes_part
 from secagg.cli.show import say, stdout
 from secagg.cli.table_options import (
+    AllowEmptyOption,
     BadRows,
+    BadRowsOption,
     DateFormatOption,
     DecimalOption,
     DelimiterOption,
@@ -81,11 +83,13 @@ def preflight(
         typer.Option(metavar="DATA", help="The table, as `secagg run` takes it (repeat for several)."),
     ] = None,
     map_: MapOption = None,
+    bad_rows: BadRowsOption = BadRows.refuse,
     encoding: EncodingOption = None,
     delimiter: DelimiterOption = None,
     decimal: DecimalOption = None,
     thousands: ThousandsOption = None,
     date_format: DateFormatOption = None,
+    allow_empty: AllowEmptyOption = False,
     sources: SourcesOption = None,
     rows: Annotated[
         list[str] | None,
@@ -114,7 +118,7 @@ def preflight(
     """
     tell = _Told(as_json=as_json)
     dialect = Dialect(encoding, delimiter, decimal, thousands, date_format)
-    options = TableOptions(map_ or [], BadRows.refuse, dialect, sources=sources)
+    options = TableOptions(map_ or [], bad_rows, dialect, allow_empty, sources)
     wait_s = duration_of(wait)
     own_address = parse_address(listen) if listen else None
     try:

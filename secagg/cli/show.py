@@ -151,7 +151,7 @@ def explain(
     if (query := query_of(job.pattern)) is not None:
         yield escape(printable_lines(query.sql.rstrip()))
     yield _members_table(job)
-    window = [(f"window {name}", at) for name, at in job.window.shown().items()]
+    window = [(f"window {name}", at) for name, at in job.window.shown(job.data.zone).items()]
     conventions = job.data.shown(job.identifiers)
     coarser = [(f"generalise {place}", step) for place, step in job.shown_recipe().items()]
     divided = [("shards", str(job.shards))] if job.shards > 1 else []

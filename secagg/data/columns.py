@@ -207,6 +207,11 @@ def _describe(header: Sequence[str]) -> str:
             f"its columns are {', '.join(name or '(no name)' for name in header)}; if the names stand on a later line, "
             "remove what stands above them"
         )
+    if len(header) == 1 and (held := [mark for mark in ";|\t," if mark in header[0]]):
+        written = "tab" if held[0] == "\t" else f"'{held[0]}'"
+        return (
+            f"its only column is {header[0]} (if columns lie between other characters: --delimiter {written})"
+        )
     return f"its columns are {', '.join(header)}"
 
 

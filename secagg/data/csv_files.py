@@ -184,7 +184,8 @@ class CsvFile:
                 raise DataError(f"{self._path}: a text file is expected, and this is {what}")
         if first.startswith(_UTF8_MARK) and said not in (None, "utf-8", "utf-8-sig"):
             raise DataError(
-                f"{self._path}: the file begins with the mark of UTF-8, and its encoding is said to be {said}"
+                f"{self._path}: the file begins with the mark of UTF-8, and its encoding is said to be {said}; "
+                "leave the encoding out"
             )
         if said is None and b"\0" in first and not first.startswith(_UTF16_MARKS):
             raise DataError(

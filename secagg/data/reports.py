@@ -30,6 +30,7 @@ Times = Literal["numbers", "timestamps"]
 
 EMPTY: Final = "is empty"  # of a row that holds nothing in any column that is read
 LISTED: Final = 20  # bad rows that are named one by one
+_ALIKE: Final = 3  # of these where there are more: rows that have the same wrong with them
 # Where leaving rows out would falsify what is computed, and elsewhere.
 _ADVICE: Final = {
     "is above": "true amounts that are larger: all parties raise largest_amount in the job's [data]; without these "
@@ -49,6 +50,8 @@ _ADVICE: Final = {
 }
 _HINTS: Final = {
     "is not a number or an ISO": "times in another form: say it with --date-format, such as %d.%m.%Y or %m/%d/%Y",
+    "is a number, and the window": "times that are a spreadsheet's numbers of days, such as 46266.375: give the column a "
+    "date format there, export it again, and say its form with --date-format",
     "stands for no": "identifiers that are real: all parties list them as real_identifiers in the job's [data]",
 }
 
@@ -235,11 +238,10 @@ def join_reports(reports: Sequence[ReadReport], identifiers: Sequence[Identifier
 
 def _refusal(report: ReadReport, bad_rows: Sequence[BadRow]) -> list[str]:
     lines = [f"{report.source}: {report.rows_bad} of {report.rows_read} rows cannot be used"]
-    lines += [f"  {row}" for row in bad_rows]
-    if report.rows_bad > len(report.bad_rows):
-        lines.append(
-            f"  and {report.rows_bad - len(report.bad_rows)} more; in all: {_describe(report.faults)}"
-        )
+    named = bad_rows if report.rows_bad <= LISTED else _first_of_each_kind(bad_rows)
+    lines += [f"  {row}" for row in named]
+    if report.rows_bad > len(named):
+        lines.append(f"  and {report.rows_bad - len(named)} more; in all: {_describe(report.faults)}")
     advice = _ADVICE | _HINTS
     if report.date_formats:
         lines.append(_fitting(report.date_formats))
@@ -254,6 +256,18 @@ def _refusal(report: ReadReport, bad_rows: Sequence[BadRow]) -> list[str]:
     ):
         lines.append('mend the rows, or leave them out: bad_rows="skip", on the command line --bad-rows skip')
     return lines
+
+
+def _first_of_each_kind(bad_rows: Sequence[BadRow]) -> list[BadRow]:
+    """Return the first rows of those that have the same wrong with them; more of them would say the same again."""
+    counts: collections.Counter[tuple[tuple[str, str], ...]] = collections.Counter()
+    first = []
+    for row in bad_rows:
+        kind = ((row.column, row.reason), *row.further)
+        counts[kind] += 1
+        if counts[kind] <= _ALIKE:
+            first.append(row)
+    return first
 
 
 def _fitting(formats: Sequence[str]) -> str:

@@ -73,6 +73,7 @@ class InputTables:
         if identifiers and me in job.input_parties:
             inputs, conventions = identifying(job, me)
         self._taken_up: dict[str, Any] | None = None
+        self.skips_bad_rows = bad_rows == "skip"
         if not sources:
             sources = [f"{name}={PREFIX}{_entry_name(job, name, source_file)}" for name in inputs]
         by_name = _by_table(inputs, [sources] if isinstance(sources, str) else sources, "--data", "=")

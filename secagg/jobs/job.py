@@ -76,15 +76,20 @@ class Window:
         """Return start and end."""
         return self.start, self.end
 
-    def shown(self) -> dict[str, str]:
-        """Return the bounds that there are, as a job file writes them."""
+    def shown(self, zone: datetime.tzinfo = datetime.UTC) -> dict[str, str]:
+        """Return the bounds that there are, as a job file writes them; timestamps as clocks of the zone show them."""
         return {
-            name: datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat()
-            if self.timestamps
-            else repr(at)
+            name: _moment(at, zone).isoformat() if self.timestamps else repr(at)
             for name, at in (("start", self.start), ("end", self.end))
             if at is not None
         }
+
+
+def _moment(at: float, zone: datetime.tzinfo) -> datetime.datetime:
+    try:
+        return datetime.datetime.fromtimestamp(at, zone)
+    except (OverflowError, ValueError):  # on the first and the last day that there are
+        return datetime.datetime.fromtimestamp(at, datetime.UTC)
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,7 +163,14 @@ def _certificate(
             certificate = load_certificate(party.certificate.encode())
         else:
             path = folder / party.certificate
-            certificate = read_certificate(path, what=f"{party.name}'s certificate")
+            try:
+                certificate = read_certificate(path, what=f"{party.name}'s certificate")
+            except UsageError as error:
+                if path.exists():
+                    raise
+                raise UsageError(
+                    f"{error}; put the file that {party.name} made with `secagg identity new {party.name}` there"
+                ) from None
         check_certificate(certificate, name=party.name)
     except UsageError as error:
         raise FieldFault(place, str(error)) from None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -134,3 +134,24 @@ def nunique(groups: Categorical, members: Categorical) -> U64:
     np.not_equal(pairs[1:], pairs[:-1], out=first[1:])
     of_group = pairs[first] // max(1, len(members.categories))
     return np.bincount(of_group, minlength=len(groups.categories)).astype(np.uint64)
+
+
+def repeated_rows(columns: Mapping[str, Any]) -> int:
+    """Return how many rows equal an earlier one in all columns.
+
+    Args:
+      columns: at least one; `Categorical`, numbers of shape (n,), or a masked array of them, all of one length.
+    """
+    keys: list[NDArray[Any]] = []
+    for column in columns.values():
+        if isinstance(column, Categorical):
+            keys.append(column.codes)
+        elif isinstance(column, np.ma.MaskedArray):
+            keys += [np.asarray(column.filled(0)), np.ma.getmaskarray(column)]
+        else:
+            keys.append(np.asarray(column))
+    order = np.lexsort(keys)
+    same = np.ones(max(len(order) - 1, 0), bool)
+    for key in keys:
+        same &= key[order[1:]] == key[order[:-1]]
+    return int(np.count_nonzero(same))

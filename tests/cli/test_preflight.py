@@ -113,6 +113,9 @@ def test_what_is_wrong_here_is_told_with_what_to_do(preflight, folder: Path, key
         "FAILED   here: table transfers"
     )
     assert "SECRET" not in shown.text + shown.errors
+    shown = preflight("--alone", "--bad-rows", "skip", "--allow-empty", data="wrong.csv")
+    assert shown.status == 0
+    assert "a run leaves such rows out" in shown.line("WARNING  here: table transfers")
     (folder / "columns.csv").write_text(TABLE.replace("amount", "betrag"))
     assert "--map amount=COLUMN" in preflight("--alone", data="columns.csv").line("FAILED   here: table")
     assert "expected with --data the table transfers" in preflight("--alone", data="").line(

@@ -120,6 +120,23 @@ def test_limits_and_empty_tables_are_found_before_a_run(folder: Path) -> None:
     assert done.returncode == 0
 
 
+def test_rows_that_are_there_twice_are_counted_and_a_table_without_rows_is_not_followed_by_zeros(
+    folder: Path,
+) -> None:
+    row = "DE89370400440532013000,a,1,2026-09-02\n"
+    other = "DE89370400440532013000,b,1,2026-09-02\n"
+    (folder / "twice.csv").write_text(SOUTH + row + other + row + row)
+    done = secagg("data", "check", folder / "twice.csv", "--job", folder / "job.toml")
+    assert done.returncode == 0
+    assert "2 rows equal an earlier one in beneficiary, sender, amount, time; sums count each" in done.stdout
+    (folder / "late.csv").write_text(SOUTH.replace("20260901", "20251231"))
+    done = secagg("data", "check", folder / "late.csv", "--job", folder / "job.toml")
+    assert done.returncode == 2
+    assert "earlier one" not in done.stdout
+    assert "Against the job's limits" not in done.stdout
+    assert "Identifiers of the rows" not in done.stdout
+
+
 @pytest.mark.parametrize("name", ["west", "nobody"])
 def test_a_party_that_puts_in_no_table_has_none_to_check(folder: Path, name: str) -> None:
     done = secagg("data", "check", folder / "south.csv", "--job", folder / "job.toml", "--as", name)

@@ -216,7 +216,8 @@ def test_window_of_timestamps(put):
 def test_a_window_of_one_kind_takes_times_of_that_kind_alone(put):
     numbers = put(HEADER + "b,s,1,20260905\nb,s,1,1757030400\n", "n.csv")
     with pytest.raises(
-        DataError, match=r"n\.csv:3: time is a number, and the window is of timestamps.*epoch-ms"
+        DataError,
+        match=r"(?s)n\.csv:3: time is a number, and the window is of timestamps.*epoch-ms.*spreadsheet's numbers of days",
     ):
         read_transfers(numbers, window=("2026-09-01", "2026-10-01"))
     assert read_transfers(numbers, window=(20260901, 20261001))["time"].tolist() == [20260905.0]

@@ -11,6 +11,7 @@ import pytest
 
 from bank_tables import HEADER, places, read_deposits, read_transfers
 from secagg.data.columns import parse_columns
+from secagg.data.dialect import Dialect
 from secagg.data.tables import read_table
 from secagg.errors import DataError, EmptyTableError, UsageError
 from secagg.patterns.banking.tables import DEPOSITS, TRANSFERS
@@ -350,6 +351,8 @@ def test_missing_column_says_what_there_is_and_which_option_names_it(put):
         DataError, match=r"its columns are beneficiary, payer, amount, time.*--map sender=COLUMN"
     ):
         read_transfers(path)
+    with pytest.raises(DataError, match=r"its only column is beneficiary,payer.*--delimiter ','"):
+        read_transfers(path, dialect=Dialect(delimiter=";"))
     with pytest.raises(DataError, match=r"no column 'sender' for sender; .*payer.*--map sender=COLUMN"):
         read_transfers(path, mapping="secagg")
     with pytest.raises(DataError, match=r"no column 'x' for beneficiary"):

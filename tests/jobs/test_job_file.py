@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import tomllib
+import zoneinfo
 from decimal import Decimal
 from pathlib import Path
 
@@ -91,6 +92,11 @@ def test_a_good_file_says_what_it_says(folder: Path) -> None:
     assert (job.parameters.min_senders, job.parameters.min_banks) == (5, 2)
     assert job.parameters.min_total_cents == 1_200_050
     assert job.window == Window(1788220800.0, 1790812800.0, timestamps=True)
+    berlin = zoneinfo.ZoneInfo("Europe/Berlin")
+    assert job.window.shown()["start"] == "2026-09-01T00:00:00+00:00"
+    assert job.window.shown(berlin)["start"] == "2026-09-01T02:00:00+02:00"
+    earliest = Window(-62135596800.0, timestamps=True)  # of which New York is a year before the first
+    assert earliest.shown(zoneinfo.ZoneInfo("America/New_York")) == {"start": "0001-01-01T00:00:00+00:00"}
     assert job.roster == ("north", "south", "west")
     assert job.input_parties == ("north", "south")
     assert job.computing_parties == ("north", "south", "west")
@@ -491,6 +497,7 @@ def test_what_is_nested_too_deep_or_too_long_is_a_job_error(text: str, tmp_path:
         ("2026-10-01T00:00:00Z", "9999-12-31T23:59:59-14:00", "window.end: expected a time in the years"),
         ("connect_s = 20", "connect_s = 1e300", "at most 2592000"),
         ('"south.crt"', '"/dev/zero"', "parties[1].certificate: cannot read south's certificate"),
+        ('"south.crt"', '"south.pem"', "No such file or directory; put the file that south made with"),
         ('"south.crt"', '"a\\u0000b"', "parties[1].certificate: cannot read south's certificate"),
         ('"127.0.0.1:7401"', '"h\\u001b[3A\\u001b[2K:7400"', "parties[0].address: expected host:port"),
         ('"127.0.0.1:7401"', '"h\\n:7400"', "parties[0].address: expected host:port"),

@@ -11,7 +11,7 @@ from bank_tables import terms_of
 from secagg.errors import DataError, PlanError, RangeError, ShapeError
 from secagg.network.simulated import simulate
 from secagg.patterns.banking import COLLECTORS, STRUCTURING
-from secagg.patterns.counts import factorize, group_sum, nunique
+from secagg.patterns.counts import factorize, group_sum, nunique, repeated_rows
 
 BANKS = ("a", "b", "c")
 
@@ -153,3 +153,14 @@ def test_patterns_refuse_what_would_falsify_a_sum():
         rows_of(transfers("vw", "v", [5, 3]))
     with pytest.raises(DataError, match="strings; got one of type int"):
         rows_of({"deposits": {"customer": np.array([12, 13]), "amount": np.array([5, 3])}})
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), st.none() | st.integers(0, 1)), max_size=30))
+def test_rows_that_equal_an_earlier_one_are_counted(rows):
+    names, amounts, perhaps = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
+    columns = {
+        "name": factorize(strings(map(str, names))),
+        "amount": np.array(amounts, np.int64),
+        "age": np.ma.masked_array([n or 0 for n in perhaps], [n is None for n in perhaps], np.int64),
+    }
+    assert repeated_rows(columns) == len(rows) - len(set(rows))
