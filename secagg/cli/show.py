@@ -157,6 +157,9 @@ def explain(
     divided = [("shards", str(job.shards))] if job.shards > 1 else []
     agreed = [*job.shown_parameters().items(), *window, *conventions.items(), *coarser, *divided]
     yield table("Agreed", ("parameter", "value"), agreed)
+    if query is not None and job.shards > 1:
+        for text in query.divided(job.parameters, job.terms, counts):
+            yield escape(printable(f"Divided into {job.shards} shards: {text}."))
     yield opened_table(job.disclosures(), job.roster)
     for one in job.spends():
         whose = f"for each {one.unit} in {', '.join(one.tables)}"

@@ -28,7 +28,9 @@ from secagg.cost.operation import Cost
 from secagg.errors import PlanError, UsageError
 from secagg.files import read_file
 from secagg.jobs.query_fields import RESULT, QueryParameters, Reveal
+from secagg.jobs.query_in_shards import PlanInShards, texts_of
 from secagg.jobs.query_values import filled
+from secagg.mpc.buckets import OVERFLOW_BITS
 from secagg.party import Party, PartyId
 from secagg.patterns.pattern import (
     COMPUTING,
@@ -51,6 +53,7 @@ from secagg.query.algebra import Domain, Scan, relations
 from secagg.query.announcement import Announced
 from secagg.query.columns import from_columns
 from secagg.query.declaration import Declaration
+from secagg.query.division import divided
 from secagg.query.own_groups import OwnGroups
 from secagg.query.owner import Prepared, prepare
 from secagg.query.planner import Plan
@@ -341,6 +344,19 @@ class QueryPattern:
                     terms.roles[COMPUTING],
                 ),
             ]
+        elif terms.shards > 1:
+            found += [
+                Disclosure(
+                    "whether the run must be repeated with a new hash key, as more rows of an input party fell into one "
+                    "shard than are kept for it; then nothing was shared",
+                    terms.parties,
+                ),
+                Disclosure(
+                    "whether each input party put into all shards together as many rows as it announced; with an unaltered "
+                    "program it always did",
+                    terms.roles[COMPUTING],
+                ),
+            ]
         columns = ", ".join(self.results)
         rules = f", under the rules of {', '.join(self.rules)}" if self.rules else ""
         names = any(isinstance(kind, Identifier) for kind in self.results.values())
@@ -395,7 +411,23 @@ class QueryPattern:
                 Risk("log2_abort", "the run must be repeated with a new hash key", layout.log2_abort),
             ]
         log2 = min(0.0, queries.log2_confused(self.plan, counts))
-        return [Risk("log2_false_match", "two different identifiers are taken for one", log2)]
+        found = [Risk("log2_false_match", "two different identifiers are taken for one", log2)]
+        if terms.shards > 1:
+            found.append(
+                Risk("log2_abort", "the run must be repeated with a new hash key", -float(OVERFLOW_BITS))
+            )
+        return found
+
+    def divided(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> list[str]:
+        """Return how the tables of a job in shards are divided; nothing of a job that is one query on groups.
+
+        Args:
+          rows: as in `cost`.
+        """
+        if self._groups(parameters, terms) is not None:
+            return []
+        counts = queries.announced_counts(self.plan, rows, terms.pad_rows_to)
+        return list(divided(self.plan, self._terms(parameters, terms)).said(counts))
 
     def reference(
         self,
@@ -477,11 +509,31 @@ class QueryPattern:
         state: _State = agreed.state
         query_terms = self._terms(parameters, terms)
         rows = await queries.take_part(party, self.plan, query_terms, state.announced, state.mine)
-        if party.me not in self.recipients(terms):
-            return None
-        return [self._shown(row) for row in rows or ()]  # None for a result that can have no rows
+        return self.rows_told(terms, party.me, rows)
 
-    # In shards; see `jobs.shards.Divisible`.
+    def rows_told(self, terms: Terms, me: PartyId, rows: Sequence[Sequence[Any]] | None) -> Result | None:
+        """Return what a party is told of a result, None if it is no recipient.
+
+        Args:
+          rows: that were opened to it; None also of a result that can have none.
+        """
+        return [self._shown(row) for row in rows or ()] if me in self.recipients(terms) else None
+
+    # In shards; see `jobs.shards.Divisible` and `DivisiblePlan`.
+
+    def in_shards(self, parameters: Any, terms: Terms, agreed: Agreed) -> PlanInShards:
+        """Return the divided plan, with what was announced.
+
+        Raises:
+          PlanError: it cannot be divided.
+        """
+        state: _State = agreed.state
+        query_terms = self._terms(parameters, terms)
+        # Without rules nobody asks for whom a plan is.
+        receivers = () if self.plan.rules is None else sorted(self.plan.rules.receivers)
+        texts = texts_of(filled(self.sql, self.values), self.declared, self.rules, receivers)
+        plan = divided(self.plan, query_terms)
+        return PlanInShards(plan, query_terms, texts, state.announced, state.mine)
 
     def groups(self, parameters: Any, terms: Terms) -> group_by.Query | None:
         """Return the query on groups that the plan is, None if it is none."""

@@ -26,7 +26,7 @@ from secagg.jobs.job import Address, Job
 from secagg.jobs.record import PartyResult, declared, described_job, record
 from secagg.jobs.results import check_result
 from secagg.jobs.resuming import Resuming
-from secagg.jobs.shards import IN_SHARDS, Divisible, Watch, Workplace, find_in_shards, work_of
+from secagg.jobs.shards import Watch, Workplace, phases_in_shards, run_in_shards
 from secagg.jobs.unable import Cause, telling_others
 from secagg.ledger import START_PHASE
 from secagg.network.identity import Identity
@@ -70,7 +70,7 @@ class Progress:
 
 def phases(job: Job, *, gated: bool = False) -> tuple[str, ...]:
     """Return the phases of a run with or without gates, in order."""
-    own = job.pattern.phases if job.shards == 1 else IN_SHARDS
+    own = job.pattern.phases if job.shards == 1 else phases_in_shards(job)
     return (CONNECT, READ, *([gating.PHASE] if gated else []), *own)
 
 
@@ -259,14 +259,10 @@ class Part:
         return rows
 
     async def _computed(self, party: Party, agreed: Agreed) -> Result | None:
-        job, pattern = self.job, self.job.pattern
+        job = self.job
         if self._workplace is None or job.shards == 1:
-            return await pattern.run(party, job.parameters, job.terms, agreed)
-        query = pattern.groups(job.parameters, job.terms) if isinstance(pattern, Divisible) else None
-        if query is None or not isinstance(pattern, Divisible):
-            raise UsageError(f"{pattern.name} is no query on groups, and cannot be divided into shards")
-        work, announced = work_of(job, self._workplace), pattern.announced(agreed)
-        return pattern.told(agreed, await find_in_shards(party, query, announced, work, self.watch))
+            return await job.pattern.run(party, job.parameters, job.terms, agreed)
+        return await run_in_shards(party, job, agreed, self._workplace, self.watch)
 
     def run_at_hand(self) -> RunAtHand:
         """Return the run as gates see it, as far as it has come."""

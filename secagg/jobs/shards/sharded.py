@@ -1,4 +1,4 @@
-"""What is worked on in shards: groups of owners' rows.
+"""What is worked on in shards: groups of owners' rows, or a query's plan.
 
 A party's main process has a `Sharded`. A worker is told its kind and what is public, and one shard of what is this
 party's own. The module of that kind says what workers do (`Does`). All that is told is plain data (`jobs.plain`).
@@ -26,8 +26,9 @@ COMPUTE: Final = "compute"
 OPEN: Final = "open"
 
 GROUPS: Final = "groups"
+QUERY: Final = "query"
 # A worker starts for each step of each shard, and needs none of what another kind needs.
-_MODULES: Final = {GROUPS: "secagg.jobs.shards.groups"}
+_MODULES: Final = {GROUPS: "secagg.jobs.shards.groups", QUERY: "secagg.jobs.shards.plans"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Sharded:
     """What is worked on in shards, as one party has it.
 
     Args:
-      kind: `GROUPS`.
+      kind: `GROUPS` or `QUERY`.
       shards: how many.
       public: what every worker knows of it, the same at all parties; workers compare it when they meet.
       own: returns what this party puts into a shard, None where it puts in nothing. It goes to its own worker of that
