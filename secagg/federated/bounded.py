@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Final
@@ -27,15 +28,24 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from secagg.errors import TooFewPartiesError, UsageError
+from secagg.errors import RemoteProtocolError, TooFewPartiesError, UsageError
 from secagg.federated.differences import cut, on_top
-from secagg.federated.identities import SERVER, check_nodes
+from secagg.federated.identities import SERVER, check_chosen, check_nodes
 from secagg.federated.layout import Baseline, Layout, Means
 from secagg.federated.relayed import NO_TIME_S, Own
 from secagg.mpc.numbers import RING64
 from secagg.party import PartyId, Program, array_bytes
 from secagg.prg import KEY_BYTES
-from secagg.protocols.bounded_sum import BoundedSum, Bounds, Roles, Terms, aggregate, contribute, receive
+from secagg.protocols.bounded_sum import (
+    BoundedSum,
+    Bounds,
+    Roles,
+    Terms,
+    aggregate,
+    contribute,
+    cost,
+    receive,
+)
 from secagg.protocols.roles import SumResult
 from secagg.ring import RingArray
 from secagg.updates.bounded import Quantized, scale_down
@@ -52,8 +62,8 @@ class Bounded:
     """A bound on updates that is checked; the same at all nodes and the server, and each node insists on its own.
 
     Args:
-      computing: nodes that check updates and add them up, by name; the first three of them that take part do. Of all of them
-        at most one may work with the server or with other nodes.
+      computing: nodes that check updates and add them up, by name; three of those that take part do, the first ones unless
+        an earlier sum failed because of them. Of all of them at most one may work with the server or with other nodes.
       norm: largest Euclidean norm of an update, all arrays together.
 
     Raises:
@@ -73,6 +83,12 @@ class Bounded:
         norm: Any = self.norm
         if not isinstance(norm, int | float) or not math.isfinite(norm) or norm <= 0:
             raise UsageError(f"expected a positive number as the norm, got {norm!r:.40}")
+
+    def chosen(self, nodes: Collection[PartyId], failures: Mapping[PartyId, int]) -> tuple[PartyId, ...]:
+        """Return the three that compute, or all if they are fewer; see `Protection.computing`."""
+        there = [name for name in self.computing if name in nodes]
+        first = sorted(there, key=lambda name: failures.get(name, 0))[:_COMPUTING]
+        return tuple(name for name in there if name in first)
 
 
 class BoundedCoder:
@@ -134,31 +150,34 @@ class BoundedTerms:
     Args:
       bounded: the setting.
       nodes: who takes part.
+      needed: the three of them that compute.
       bounds: of a vector.
       min_clients: fewest vectors within bounds whose sum is opened.
       context: public, of this sum alone.
 
     Raises:
       TooFewPartiesError: fewer than three of the computing nodes take part.
+      RemoteProtocolError: `needed` is not three of those that are named, in their order.
     """
 
     bounded: Bounded
     nodes: tuple[PartyId, ...]
+    needed: tuple[PartyId, ...]
     bounds: Bounds
     min_clients: int
     context: bytes
 
     def __post_init__(self) -> None:
+        check_chosen(self.needed, self.bounded.computing, self.nodes)
+        if len(self.needed) > _COMPUTING:
+            raise RemoteProtocolError(
+                f"expected {SERVER} to let three nodes compute, got {len(self.needed)}", peer=SERVER
+            )
         if len(self.needed) < _COMPUTING:
             raise TooFewPartiesError(
                 f"expected three of {', '.join(self.bounded.computing)}, who check updates, to be ready for the sum, got "
                 f"{len(self.needed)}"
             )
-
-    @cached_property
-    def needed(self) -> tuple[PartyId, ...]:
-        """The three that compute."""
-        return tuple(name for name in self.bounded.computing if name in self.nodes)[:_COMPUTING]
 
     @cached_property
     def terms(self) -> Terms:
@@ -170,6 +189,11 @@ class BoundedTerms:
     def roster(self) -> tuple[PartyId, ...]:
         """All parties."""
         return (*self.nodes, *self.terms.roles.aggregators, SERVER)
+
+    @cached_property
+    def exchanges(self) -> int:
+        """How many exchanges the sum takes if nobody is lost."""
+        return 1 + cost(self.nodes[0], terms=self.terms, roster=self.roster).rounds
 
     @property
     def borne(self) -> frozenset[PartyId]:

@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from secagg.errors import UsageError
+from secagg.errors import RemoteProtocolError, UsageError
 from secagg.network.identity import check_name
 from secagg.party import PartyId
 from secagg.toml_files import FORMAT, parse_toml
@@ -145,6 +145,25 @@ def check_nodes(names: object, *, field: str, least: int) -> tuple[PartyId, ...]
         if len(set(found)) == len(found) >= least:
             return found
     raise UsageError(f"expected at least {least} different nodes as {field}, got {names!r:.120}")
+
+
+def check_chosen(chosen: tuple[PartyId, ...], named: Sequence[PartyId], nodes: Collection[PartyId]) -> None:
+    """Check whom the server lets compute a sum.
+
+    Args:
+      chosen: by the server.
+      named: in the setting.
+      nodes: who takes part.
+
+    Raises:
+      RemoteProtocolError: one that is not named or does not take part, or another order than the setting's.
+    """
+    if chosen != tuple(name for name in named if name in chosen and name in nodes):
+        raise RemoteProtocolError(
+            f"expected {SERVER} to let nodes of {', '.join(named)} compute that take part, in this order, got "
+            f"{', '.join(f'{name!r:.40}' for name in chosen[:8])}",
+            peer=SERVER,
+        )
 
 
 def _check(peers: Mapping[PartyId, bytes], path: str | Path) -> None:

@@ -99,13 +99,15 @@ class Ready(Message, frozen=True):
 class Participants(Message, frozen=True):
     """Keys, server -> node: who takes part, the nonce of each, and one that the server drew when it had them all.
 
-    budgets: with noise, the `budget.History` of each; else empty.
+    budgets: with noise, the `budget.History` of each; else empty. computing: in sums that nodes compute together, those
+    without whom nothing is opened, in the order of the setting; else empty.
     """
 
     names: tuple[str, ...]
     nonces: tuple[bytes, ...]
     server_nonce: bytes
     budgets: tuple[bytes, ...] = ()
+    computing: tuple[str, ...] = ()
 
 
 class KeyToUse(Message, frozen=True):

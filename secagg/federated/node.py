@@ -386,6 +386,7 @@ class Node:
             nonces=participants.nonces,
             server_nonce=participants.server_nonce,
             budgets=participants.budgets,
+            computing=participants.computing,
         )
         where, coder = agreement.round(
             self._member.peers, self._protection, task.encoding, task.weight_key, log=self._log

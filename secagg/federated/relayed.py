@@ -27,6 +27,7 @@ The module is long because both sides of one exchange stand together, with what 
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,7 +37,14 @@ import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from secagg.errors import RemoteProtocolError, SecaggError, TooFewPartiesError
+from secagg.errors import (
+    AbortedError,
+    CheatingError,
+    PeerMissingError,
+    RemoteProtocolError,
+    SecaggError,
+    TooFewPartiesError,
+)
 from secagg.federated import letters as post
 from secagg.federated.allowance import Allowance
 from secagg.federated.identities import SERVER
@@ -50,7 +58,6 @@ from secagg.wire import Message
 RELAY: Final = "relay"
 NO_TIME_S: Final = 1e9  # of a program: the server says when nobody is waited for any more
 _MOST_STALLS: Final = 2
-_MOST_STEPS: Final = 1 << 12
 # In one delivery, so that it is a message of the wire whatever nodes send; what is over goes with the next.
 _LETTERS_AT_ONCE: Final = 1 << 14
 _BYTES_AT_ONCE: Final = 1 << 30
@@ -65,11 +72,17 @@ class Delivery(Message, frozen=True):
 
 
 class Answer(Message, frozen=True):
-    """Relay, node -> server: letters, whether the node's programs have ended, and why if they failed."""
+    """Relay, node -> server: letters, whether the node's programs have ended, and why if they failed.
+
+    accused: the node that they failed because of, their own if it was their own mistake; "" where it is nobody's.
+    waits_for: nodes, and the server, whose letters they wait for.
+    """
 
     mail: Mail
     done: bool
     failure: str
+    accused: str = ""
+    waits_for: tuple[str, ...] = ()
 
 
 class _Kept(msgspec.Struct, frozen=True, array_like=True):
@@ -99,6 +112,7 @@ class RelayedSum(Protocol):
       needed: nodes without which nothing is opened.
       roster: the parties; the server is one.
       borne: parties whose loss the others bear.
+      exchanges: how many there are if nobody is lost, that of keys among them.
     """
 
     @property
@@ -115,6 +129,9 @@ class RelayedSum(Protocol):
 
     @property
     def borne(self) -> frozenset[PartyId]: ...
+
+    @property
+    def exchanges(self) -> int: ...
 
     def parties_at(self, node: PartyId) -> tuple[PartyId, ...]:
         """Return the parties that a node runs."""
@@ -208,8 +225,9 @@ class Correspondent:
     def go_on(self, kept: bytes, delivery: Delivery) -> tuple[Answer, bytes]:
         """Return what the node's programs answer, and what to keep.
 
+        A letter of somebody who is needed and that does not open ends the node's programs; the answer says whose it was.
+
         Raises:
-          AuthenticationError: a letter of somebody who is needed does not open.
           RemoteProtocolError: a letter to somebody who is not here, or of somebody who is not in the sum.
         """
         terms, state = self._terms, msgspec.msgpack.decode(kept, type=_Kept)
@@ -218,8 +236,13 @@ class Correspondent:
             np.frombuffer(state.given, state.dtype),
         )
         heard = Allowance(state.heard)
-        inboxes = self._opened(sealer, delivery, heard)
-        sent, programs, failure = list[Letter](), {}, ""
+        try:
+            inboxes = self._opened(sealer, delivery, heard)
+        except RemoteProtocolError as error:
+            if error.peer == SERVER:
+                raise
+            return Answer(post.pack([]), True, error.for_peers(), error.peer), b""
+        sent, programs, failure, accused, waits_for = list[Letter](), {}, "", "", set[PartyId]()
         for party, stored in state.programs.items():
             run: Stepwise[Any] = Stepwise.restore(terms.program(party, given, self._own), stored)
             frames = run.step(inboxes[party])
@@ -228,14 +251,20 @@ class Correspondent:
             sent += self._sealed(sealer, state.keys, party, frames)
             if not run.done:
                 programs[party] = run.state()
+                waits_for |= {terms.node_of(other) for other in run.waiting_for}
                 continue
             try:
                 run.result()
             except SecaggError as error:
                 # What the program sent before it failed may tell the server who is to blame.
                 failure = error.for_peers()
+                mine = "" if isinstance(error, PeerMissingError) else self._own.name
+                accused = next(iter(_accused(terms, error)), mine)
         after = msgspec.structs.replace(state, programs=programs, heard=heard.used)
-        return Answer(post.pack(sent), not programs, failure), msgspec.msgpack.encode(after)
+        told = Answer(
+            post.pack(sent), not programs, failure, accused, tuple(sorted(waits_for - {self._own.name}))
+        )
+        return told, msgspec.msgpack.encode(after)
 
     def _opened(
         self, sealer: Sealer, delivery: Delivery, heard: Allowance
@@ -287,10 +316,19 @@ class Carrier:
     Args:
       terms: of the sum.
       peers: public keys by name.
+      limit_s: how long the sum may take; None for as long as it goes on. It ends between two exchanges.
     """
 
-    def __init__(self, terms: RelayedSum, peers: Mapping[PartyId, bytes]) -> None:
+    def __init__(
+        self, terms: RelayedSum, peers: Mapping[PartyId, bytes], *, limit_s: float | None = None
+    ) -> None:
         self._terms, self._peers = terms, peers
+        self._limit_s, self._began, self._asked_at = limit_s, time.monotonic(), 0.0
+        self._kept_waiting = dict.fromkeys(terms.needed, 0.0)  # seconds until answers of each
+        self._accused: dict[PartyId, PartyId] = {}  # by whom
+        self._waits_for: dict[PartyId, tuple[PartyId, ...]] = {}
+        self._suspects: set[PartyId] = set()  # because of whom the sum does not go on
+        self._most_steps = 2 * (terms.exchanges + len(terms.nodes))
         self._run: Stepwise[Any] = Stepwise(
             terms.program(SERVER, None, None), me=SERVER, roster=terms.roster, session=terms.context
         )
@@ -316,7 +354,9 @@ class Carrier:
           SecaggError: as the server's program.
         """
         self._check_needed()
+        self._check_time()
         self._steps += 1
+        self._asked_at = time.monotonic()
         if self._steps == 1:
             self._going, self._asked = set(self._keys), set(self._keys)
             self._post(self._run.step())
@@ -327,14 +367,15 @@ class Carrier:
         if not self._run.done:
             self._stalls = 0 if self._goes_on(waiting) else self._stalls + 1
             late = not waiting
-        if late and set(self._terms.nodes).issuperset(
+        if late and self._terms.borne.issuperset(
             self._run.waiting_for
-        ):  # uploads that do not come any more
+        ):  # for uploads that do not come any more
             self._post(self._run.expire())
         if self._run.done:
             self._run.result()
             return {}
-        if self._stalls > _MOST_STALLS or self._steps > _MOST_STEPS:
+        if self._stalls > _MOST_STALLS or self._steps > self._most_steps:
+            self._suspects = self._stalled()
             raise TooFewPartiesError(
                 f"the nodes that compute the sum do not go on{self._why()}; nothing was opened"
             )
@@ -370,6 +411,11 @@ class Carrier:
             else:
                 self._letters.setdefault(at, []).append(letter)
         self._asked.discard(node)
+        if node in self._kept_waiting:
+            self._kept_waiting[node] += time.monotonic() - self._asked_at
+        self._waits_for[node] = message.waits_for
+        if message.accused:
+            self._accused[node] = message.accused
         if message.done:
             self._going.discard(node)
         if message.failure:
@@ -379,12 +425,48 @@ class Carrier:
         """Return the sum; raises as `deliveries`."""
         return self._terms.total(self._run.result())
 
+    def blamed(self, error: SecaggError) -> tuple[PartyId, ...]:
+        """Return the needed nodes because of whom a sum ended with an error; of several, one at least.
+
+        Nothing but its word shows that a node is right about another. So whoever accuses is blamed with whom it accuses:
+        a node that lies is among them.
+        """
+        needed, found = self._terms.needed, {*self._suspects, *_accused(self._terms, error)}
+        for pair in self._accused.items():
+            found |= {*pair} if pair[1] in needed else set()
+        return tuple(node for node in needed if node in found)
+
+    def _stalled(self) -> set[PartyId]:
+        """Return who may be to blame that a sum does not go on; one that lies is among them.
+
+        An honest node that has not ended waits for somebody, and says so. So a node that is waited for, and waits for
+        nobody, lies, or a node that alone says that it waits for it. Where there is none such, all that are waited for may.
+        """
+        needed = set(self._terms.needed)
+        waits = {node: set(self._waits_for.get(node, ())) for node in needed & self._going}
+        waits[SERVER] = {self._terms.node_of(party) for party in self._run.waiting_for}
+        waiting = {node: {other for other in waits if node in waits[other]} for node in needed}
+        silent = {node for node in needed if waiting[node] and not waits.get(node)}
+        sure = {node for node in silent if SERVER in waiting[node] or len(waiting[node]) > 1}
+        unsure = silent.union(*(waiting[node] for node in silent))
+        return sure or unsure or {node for node in needed if waiting[node]}
+
+    def _check_time(self) -> None:
+        if self._limit_s is not None and time.monotonic() - self._began > self._limit_s:
+            slowest = max(self._terms.needed, key=lambda node: self._kept_waiting[node])
+            self._suspects = {slowest}
+            raise TooFewPartiesError(
+                f"expected the nodes that compute the sum to end it within {self._limit_s:g} s, and they did not; "
+                f"{slowest} kept it waiting longest. Nothing was opened"
+            )
+
     def _check_needed(self) -> None:
         """Count who did not answer as lost, and end the sum if it is of no use without them."""
         self._going -= self._asked
         there = self._keys if not self._steps else self._keys.keys() - self._asked
         self._keys = {node: key for node, key in self._keys.items() if node in there}
         if gone := [node for node in self._terms.needed if node not in self._keys]:
+            self._suspects = {*gone}
             raise TooFewPartiesError(
                 f"{', '.join(gone)}, without whom the sum cannot be computed, left it; nothing was opened"
             )
@@ -425,6 +507,18 @@ class Carrier:
     def _waiting_letters(self) -> dict[PartyId, list[Letter]]:
         """Return letters to nodes that still read some."""
         return {node: letters for node, letters in self._letters.items() if node in self._going}
+
+
+def _accused(terms: RelayedSum, error: SecaggError) -> tuple[PartyId, ...]:
+    """Return the nodes that an error names as those who broke the protocol or ended it."""
+    names: tuple[PartyId, ...] = ()
+    if isinstance(error, CheatingError):
+        names = error.suspects
+    elif isinstance(error, AbortedError):
+        names = (error.accused, error.peer)
+    elif isinstance(error, RemoteProtocolError):
+        names = (error.peer,)
+    return tuple(terms.node_of(name) for name in names if name in terms.roster and name != SERVER)
 
 
 def _first(letters: Sequence[Letter]) -> list[Letter]:

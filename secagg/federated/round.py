@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from secagg import wire
-from secagg.errors import TooFewPartiesError, UsageError
+from secagg.errors import SecaggError, TooFewPartiesError, UsageError
 from secagg.federated import messages
 from secagg.federated.encrypted import Adding, Decrypted, EncryptedInput, EncryptedTerms, SumKey
 from secagg.federated.layout import Baseline, Coder, Layout, Means, Shapes, differs
@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from secagg import dp
 
 LEFT_OUT: Final = "its update is not in the sum: it did not come, or was not what it should be"
+BLAMED: Final = (
+    "the sum could not be computed because of it, or of another of those named with it; others compute the next one if the "
+    "setting names enough"
+)
 OUT_OF_BOUNDS: Final = "its update is out of the bounds that Protection.bounded sets, and is in no sum"
 _WITNESSES: Final = 16  # whose word a node is given for its own budget
 _log: Final = logging.getLogger("secagg.federated")
@@ -93,6 +97,7 @@ class SumRequest:
       sent: shapes of the arrays that came with the task.
       limits: what a node may announce.
       spent: sums of this kind that each node's data went into.
+      failures: sums that could not be computed because of each node.
     """
 
     kind: str
@@ -101,6 +106,7 @@ class SumRequest:
     sent: Shapes
     limits: Limits
     spent: Mapping[PartyId, int]
+    failures: Mapping[PartyId, int] = field(default_factory=dict)
 
 
 class Admission(NamedTuple):
@@ -172,9 +178,10 @@ class ServerRound:
       job: what they were asked.
       peers: public keys by name.
       log: where it says what becomes of numbers that nothing holds.
+      limit_s: how long nodes that compute together may take; None for as long as they go on.
 
     Raises:
-      TooFewPartiesError: fewer than two nodes.
+      TooFewPartiesError: fewer than two nodes, or too few of those that compute.
       PlanError: too few nodes for the protection, or sums that fit no ring.
 
     Attributes:
@@ -182,12 +189,14 @@ class ServerRound:
       coder: how numbers are written in it.
       exposed: whose vectors were asked for, opened or not.
       refused: whose updates were out of bounds.
+      blamed: because of whom the sum could not be computed, as far as can be told; of several, one at least.
     """
 
     where: SumInSession
     coder: Coder
     exposed: tuple[PartyId, ...]
     refused: tuple[PartyId, ...]
+    blamed: tuple[PartyId, ...]
 
     def __init__(
         self,
@@ -197,6 +206,7 @@ class ServerRound:
         peers: Mapping[PartyId, bytes],
         *,
         log: logging.Logger = _log,
+        limit_s: float | None = None,
     ) -> None:
         self._nodes = [nodes[name] for name in sorted(nodes)]
         if len(self._nodes) < 2:
@@ -209,6 +219,7 @@ class ServerRound:
             tuple(n.nonce for n in self._nodes),
             fresh,
             tuple(n.budget.to_bytes() for n in self._nodes if n.budget is not None),
+            task.protection.computing(job.kind, nodes, job.failures),
         )
         agreement = Agreement(
             run=run,
@@ -221,11 +232,12 @@ class ServerRound:
             nonces=self._participants.nonces,
             server_nonce=self._participants.server_nonce,
             budgets=self._participants.budgets,
+            computing=self._participants.computing,
         )
         self.where, self.coder = agreement.round(
             peers, task.protection, task.encoding, task.weight_key, log=log
         )
-        self.exposed = ()
+        self.exposed, self.refused, self.blamed = (), (), ()
         self._peers = peers
         self._encrypted: EncryptedTerms | None = None
         if task.protection.encryption is not None:
@@ -233,7 +245,7 @@ class ServerRound:
         self._relayed: RelayedSum | None = None
         if task.protection.relays(job.kind):
             self._relayed = agreement.relayed(self.where, self.coder, task.protection)
-        self.refused = ()
+        self._limit_s = limit_s
         self._summed: MaskedSum | None = None
 
     def exchanges(self) -> Iterator[Exchange]:
@@ -279,11 +291,15 @@ class ServerRound:
         self._summed = MaskedSum(total=adding.finish(), contributors=adding.contributors, dropped=dropped)
 
     def _by_letters(self, terms: RelayedSum) -> Iterator[Exchange]:
-        carrier = Carrier(terms, self._peers)
+        carrier = Carrier(terms, self._peers, limit_s=self._limit_s)
         asked = dict.fromkeys(self._participants.names, self._participants)
         yield Exchange(messages.KEYS, asked, SumPublicKey, carrier.take_key)
-        while deliveries := carrier.deliveries():
-            yield Exchange(RELAY, deliveries, Answer, carrier.take_answer)
+        try:
+            while deliveries := carrier.deliveries():
+                yield Exchange(RELAY, deliveries, Answer, carrier.take_answer)
+        except SecaggError as error:
+            self.blamed = carrier.blamed(error)
+            raise
         found = carrier.finish()
         if found.total is None:  # cannot be: the server is the result party
             raise UsageError("the server learnt no sum")

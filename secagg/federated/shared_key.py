@@ -4,8 +4,8 @@ For each sum the key holders make a fresh key (`he.rlwe.key_generation`), whose 
 sees together. Nodes encrypt and sign. The server adds up, and passes half of each upload on to every holder. A holder
 decrypts what it added up itself. All holders' answers are needed (`protocols.he_sum.threshold_rlwe`).
 
-A holder that is lost costs the sum; the key is used once. The next sum is under a key of those holders that are there, as
-long as they are `least`.
+A holder that is lost costs the sum; the key is used once. The next sum is under a key of those holders that are there and
+because of whom no sum failed, as long as they are `least`.
 
 Threat model. Nodes encrypt as told, and the server keeps to the protocol. Of the key holders in a sum all but one may work
 with the server and pool what they see; so `least` is larger than the number of holders that might.
@@ -18,15 +18,16 @@ Cost: eight exchanges, and the bytes of `protocols.he_sum.threshold_rlwe`, for a
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from secagg.errors import PlanError, TooFewPartiesError, UsageError
 from secagg.federated.encrypted import plan_of
-from secagg.federated.identities import SERVER, check_nodes
+from secagg.federated.identities import SERVER, check_chosen, check_nodes
 from secagg.federated.relayed import NO_TIME_S, Own
 from secagg.he.rlwe.decryption_log import DecryptionLog
 from secagg.he.rlwe.flooding import ReleasePlan, plan_release
@@ -36,13 +37,16 @@ from secagg.protocols.he_sum.threshold_rlwe import Identities, agree_key, take_p
 from secagg.protocols.roles import Roles, SumResult
 from secagg.ring import Ring, RingArray
 
+_EXCHANGES: Final = 8  # keys; then the seven rounds of `threshold_rlwe`: its key, and one sum under it
+
 
 @dataclass(frozen=True, slots=True)
 class SharedKey:
     """Encryption under a key of several nodes; the same at all nodes and the server, and each node insists on its own.
 
     Args:
-      key_holders: nodes that may hold a part of a sum's key, by name; those of them that take part do.
+      key_holders: nodes that may hold a part of a sum's key, by name; those of them that take part do, but for those because
+        of whom an earlier sum failed where there are `least` others.
       least: of how many of them a key is made at least. One holder in each sum must not work with the server and the others.
 
     Raises:
@@ -61,6 +65,14 @@ class SharedKey:
         if not isinstance(least, int) or not 2 <= least <= len(names):
             raise UsageError(f"expected 2 to {len(names)} key holders as the least, got {least!r:.40}")
 
+    def chosen(self, nodes: Collection[PartyId], failures: Mapping[PartyId, int]) -> tuple[PartyId, ...]:
+        """Return who holds the key; see `Protection.computing`."""
+        there = [name for name in self.key_holders if name in nodes]
+        reliable = [name for name in there if not failures.get(name)]
+        if len(reliable) < self.least:
+            reliable = sorted(there, key=lambda name: failures.get(name, 0))[: self.least]
+        return tuple(name for name in there if name in reliable)
+
 
 @dataclass(frozen=True)
 class SharedKeyTerms:
@@ -69,6 +81,7 @@ class SharedKeyTerms:
     Args:
       shared_key: the setting.
       nodes: who takes part.
+      needed: the key holders among them.
       identities: their Ed25519 public keys.
       ring, length: of the coder's vectors.
       min_clients: how many numbers are in a sum that is decrypted, at least.
@@ -76,10 +89,12 @@ class SharedKeyTerms:
 
     Raises:
       TooFewPartiesError: fewer key holders than `least` take part.
+      RemoteProtocolError: `needed` are not of those that are named, in their order.
     """
 
     shared_key: SharedKey
     nodes: tuple[PartyId, ...]
+    needed: tuple[PartyId, ...]
     identities: tuple[bytes, ...]
     ring: Ring
     length: int
@@ -87,16 +102,12 @@ class SharedKeyTerms:
     context: bytes
 
     def __post_init__(self) -> None:
+        check_chosen(self.needed, self.shared_key.key_holders, self.nodes)
         if len(self.needed) < self.shared_key.least:
             raise TooFewPartiesError(
                 f"expected at least {self.shared_key.least} of {', '.join(self.shared_key.key_holders)}, who make the key, "
                 f"to be ready for the sum, got {len(self.needed)}"
             )
-
-    @cached_property
-    def needed(self) -> tuple[PartyId, ...]:
-        """The key holders of this sum."""
-        return tuple(name for name in self.shared_key.key_holders if name in self.nodes)
 
     @cached_property
     def terms(self) -> Terms:
@@ -124,6 +135,11 @@ class SharedKeyTerms:
     def roster(self) -> tuple[PartyId, ...]:
         """All parties."""
         return (*self.nodes, SERVER)
+
+    @property
+    def exchanges(self) -> int:
+        """How many exchanges the sum takes if nobody is lost."""
+        return _EXCHANGES
 
     @property
     def borne(self) -> frozenset[PartyId]:

@@ -25,6 +25,7 @@ from secagg.federated.layout import Baseline, Layout, Means, Shapes
 from secagg.federated.messages import STALE, task_of
 from secagg.federated.registration import Registration, limits_for, read_ready
 from secagg.federated.round import (
+    BLAMED,
     LEFT_OUT,
     OUT_OF_BOUNDS,
     Exchange,
@@ -63,6 +64,11 @@ class Opened(NamedTuple):
     contributors: tuple[PartyId, ...]
 
 
+def limit_of(sum_timeout_s: float | None, step_timeout_s: float) -> float:
+    """Return how long nodes that compute a sum together may take for it: as long as set, or for ten of their steps."""
+    return 10 * step_timeout_s if sum_timeout_s is None else sum_timeout_s
+
+
 class SumServer:
     """What a server keeps from sum to sum.
 
@@ -72,6 +78,7 @@ class SumServer:
       encoding: how numbers are written.
       weight_key: what nodes call the weight.
       max_numbers: how many numbers a node may reply; by default four times what it was sent, or 2**20.
+      limit_s: how long nodes that compute a sum together may take for it; by default as long as they go on.
       log: where it says what becomes of sums.
 
     Raises:
@@ -83,7 +90,8 @@ class SumServer:
       task: the terms of every sum.
       frame: the same as bytes, which go out with the framework's own task.
       reports: what became of each sum so far.
-      log: as above.
+      failures: how many sums could not be computed because of each node.
+      limit_s, log: as above.
     """
 
     def __init__(
@@ -94,6 +102,7 @@ class SumServer:
         *,
         weight_key: str = "weight",
         max_numbers: int | None = None,
+        limit_s: float | None = None,
         log: logging.Logger = _log,
     ) -> None:
         self.peers = dict(peers) if isinstance(peers, Mapping) else load_peers(peers)
@@ -102,9 +111,12 @@ class SumServer:
         self.protection.check_encoding(self.task.encoding)
         limits_for({}, max_numbers)  # refuses what is no limit before anybody is asked
         self.protection.check_names(self.peers)
-        self._max_numbers, self.log = max_numbers, log
+        if limit_s is not None and not limit_s > 0:
+            raise UsageError(f"expected positive seconds for a whole sum, got {limit_s!r:.40}")
+        self._max_numbers, self.limit_s, self.log = max_numbers, limit_s, log
         self.frame: Final = wire.to_bytes(self.task)
         self.reports: list[SumReport] = []
+        self.failures: Counter[PartyId] = Counter()
         self._spent: dict[str, Counter[PartyId]] = {}
 
     @property
@@ -132,7 +144,8 @@ class SumServer:
             )
         limits = limits_for(shapes, self._max_numbers)
         digest = task_digest if self.protection.is_malicious else b""
-        request = SumRequest(kind, self.task, digest, shapes, limits, self._spent.setdefault(kind, Counter()))
+        spent = self._spent.setdefault(kind, Counter())
+        request = SumRequest(kind, self.task, digest, shapes, limits, spent, self.failures)
         return SumUnderWay(self, run, request, baseline)
 
     def is_spent(self, kind: str) -> bool:
@@ -261,6 +274,9 @@ class SumUnderWay:
             opened = yield from self._opened()
         except SecaggError as error:
             log.error("protected %s of round %d failed, nothing was used: %s", kind, round_number, error)
+            for name in () if self._round is None else self._round.blamed:
+                self.miss(name, BLAMED)
+                self._server.failures[name] += 1
             self._report(round_number, began, failure=str(error))
             return None
         report = self._report(
@@ -291,7 +307,9 @@ class SumUnderWay:
             if stale:  # they answer with an error, which their own logs have
                 for _ in (yield STALE, {self.address_of(n): wire.to_bytes(w) for n, w in stale.items()}):
                     pass
-        self._round = current = ServerRound(admitted, self._run, request, server.peers, log=server.log)
+        self._round = current = ServerRound(
+            admitted, self._run, request, server.peers, log=server.log, limit_s=server.limit_s
+        )
         server.log.info(
             "protected %s: %s; %d values of %d bits",
             request.kind,

@@ -117,6 +117,19 @@ class Protection:
         """Whether nodes compute sums of a kind together, through letters that the server carries."""
         return self.shared_key is not None or (self.bounded is not None and kind == TRAIN)
 
+    def computing(
+        self, kind: str, nodes: Collection[PartyId], failures: Mapping[PartyId, int]
+    ) -> tuple[PartyId, ...]:
+        """Return who computes a sum that nodes compute together; nobody in others.
+
+        Args:
+          kind: of the sum.
+          nodes: who takes part.
+          failures: how many sums could not be computed because of each. Who has fewest comes first.
+        """
+        setting = self.bounded if kind == TRAIN and self.bounded is not None else self.shared_key
+        return () if setting is None else setting.chosen(nodes, failures)
+
     def sums_differences(self, kind: str) -> bool:
         """Whether sums of a kind are of updates within a norm, all of the same weight, in place of whole replies."""
         return self.privacy_of(kind) is not None or (self.bounded is not None and kind == TRAIN)
@@ -218,6 +231,8 @@ class Agreement:
         node, not even the last to answer, has a choice among sessions, and so among graphs.
       budgets: with noise, the `budget.History` of each; else empty. A node counts on those of others only
         where this is what they showed.
+      computing: in sums that nodes compute together, those without whom nothing is opened, as the server chose them among
+        those of the setting; else empty.
     """
 
     run: int
@@ -230,6 +245,7 @@ class Agreement:
     nonces: tuple[bytes, ...] = field(repr=False)
     server_nonce: bytes = field(repr=False)
     budgets: tuple[bytes, ...] = field(default=(), repr=False)
+    computing: tuple[PartyId, ...] = ()
 
     def round(
         self,
@@ -301,15 +317,18 @@ class Agreement:
 
         Raises:
           TooFewPartiesError: too few of those that compute take part.
+          RemoteProtocolError: others compute than the setting names, or in another order.
           UsageError: sums of this kind are not computed so.
         """
         least, identities = where.terms.parameters.min_clients, where.terms.identities
         if isinstance(coder, BoundedCoder) and protection.bounded is not None:
-            return BoundedTerms(protection.bounded, self.names, coder.bounds, least, where.context)
+            return BoundedTerms(
+                protection.bounded, self.names, self.computing, coder.bounds, least, where.context
+            )
         if protection.shared_key is None:
             raise UsageError("this sum is under masks")
         key, ring, length = protection.shared_key, coder.ring, coder.length
-        return SharedKeyTerms(key, self.names, identities, ring, length, least, where.context)
+        return SharedKeyTerms(key, self.names, self.computing, identities, ring, length, least, where.context)
 
     def _session(self) -> bytes:
         # Every honest client's fresh number is in it: no session comes again, whatever the server does.
@@ -323,6 +342,7 @@ class Agreement:
             len(self.names).to_bytes(8, "big"),
         ]
         parts += [*_encoded(self.names), *self.nonces, self.server_nonce, *self.budgets]
+        parts += [len(self.computing).to_bytes(8, "big"), *_encoded(self.computing)]
         return digest(f"{LABEL}/session", parts)
 
 

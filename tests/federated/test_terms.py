@@ -43,6 +43,7 @@ CHANGES: dict[str, Any] = {
     "nonces": (bytes([9]) * 32, *AGREEMENT.nonces[1:]),
     "server_nonce": bytes(31) + b"1",
     "budgets": (b"x", b"y", b"other"),
+    "computing": ("a",),
 }
 
 

@@ -15,7 +15,7 @@ from flwr.serverapp.strategy import Strategy
 from secagg.errors import UsageError
 from secagg.federated.messages import TASK
 from secagg.federated.round import SumReport
-from secagg.federated.sum_server import NO_EVALUATION, SumServer
+from secagg.federated.sum_server import NO_EVALUATION, SumServer, limit_of
 from secagg.federated.terms import Protection
 from secagg.federated.weighted import Encoding
 from secagg.integrations.flower.exchanges import GridExchanges
@@ -65,6 +65,8 @@ class SecureAggregation(Strategy):
       weight_key: the metric that is the weight; by default the strategy's own.
       max_numbers: largest number of values that a node may reply; by default four times what it was sent, or 2**20.
       timeout_s: how long each step after the training may take.
+      sum_timeout_s: how long nodes that compute a sum together may take for it; ten times timeout_s by default. It ends
+        between two steps.
       poll_s: how often it is looked for answers.
 
     Raises:
@@ -83,6 +85,7 @@ class SecureAggregation(Strategy):
         weight_key: str | None = None,
         max_numbers: int | None = None,
         timeout_s: float = 300.0,
+        sum_timeout_s: float | None = None,
         poll_s: float = 0.5,
     ) -> None:
         if isinstance(strategy, _SINGLE_REPLIES):
@@ -109,7 +112,13 @@ class SecureAggregation(Strategy):
                 "evaluation_privacy"
             )
         self._server = SumServer(
-            peers, self._protection, encoding, weight_key=key, max_numbers=max_numbers, log=_log
+            peers,
+            self._protection,
+            encoding,
+            weight_key=key,
+            max_numbers=max_numbers,
+            limit_s=limit_of(sum_timeout_s, timeout_s),
+            log=_log,
         )
         self._grid: Grid | None = None
         self._asked: _Asked | None = None

@@ -20,7 +20,7 @@ from secagg.errors import RemoteProtocolError, UsageError
 from secagg.federated.replies import baseline_of, result_of, shapes_of
 from secagg.federated.round import SumReport
 from secagg.federated.settings import encoding_from, protection_from
-from secagg.federated.sum_server import Answers, SumServer, SumUnderWay
+from secagg.federated.sum_server import Answers, SumServer, SumUnderWay, limit_of
 from secagg.federated.terms import TRAIN, Protection
 from secagg.federated.weighted import Encoding
 from secagg.integrations.nvflare import messages
@@ -39,6 +39,8 @@ class SecureAggregator(Aggregator):
       encoding: how numbers are written, `Encoding` or its fields.
       train_task_name: of the workflow's task.
       timeout_s: how long each step after the training may take.
+      sum_timeout_s: how long sites that compute a sum together may take for it; ten times timeout_s by default. It ends
+        between two steps.
       max_numbers: how many numbers a site may reply; by default four times what it was sent, or 2**20.
 
     Raises:
@@ -53,12 +55,19 @@ class SecureAggregator(Aggregator):
         train_task_name: str = AppConstants.TASK_TRAIN,
         timeout_s: float = 300.0,
         max_numbers: int | None = None,
+        sum_timeout_s: float | None = None,
     ) -> None:
         super().__init__()
         self.peers, self.protection, self.encoding = peers, protection, encoding
         self.train_task_name, self.timeout_s, self.max_numbers = train_task_name, timeout_s, max_numbers
+        self.sum_timeout_s = sum_timeout_s
         self._server = SumServer(
-            peers, protection_from(protection), encoding_from(encoding), max_numbers=max_numbers, log=_log
+            peers,
+            protection_from(protection),
+            encoding_from(encoding),
+            max_numbers=max_numbers,
+            limit_s=limit_of(sum_timeout_s, timeout_s),
+            log=_log,
         )
         self._round: Any = None
         self._current: SumUnderWay | None = None
