@@ -91,7 +91,7 @@ class Case:
 
     def __str__(self) -> str:
         words = [self.name]
-        words += [f"{self.parties:,} parties"] * (self.parties > 0)
+        words += [f"{self.parties:,} parties"] * (self.parties > 0 and self.kind != "operation")
         words += [f"size {self.size:,}"] * (self.size > 0)
         words += [f"{self.engine} computing"] * (self.engine > 0)
         words += [f"{self.frac_bits} fractional bits"] * (self.frac_bits > 0)

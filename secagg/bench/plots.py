@@ -75,9 +75,12 @@ def draw_utility(points: Sequence[Utility], folder: Path) -> list[Path]:
 
 @contextmanager
 def _figure(columns: int = 1) -> Iterator[tuple[Figure, Any]]:
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as New
+    try:
+        import matplotlib as mpl
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure as New
+    except ImportError:
+        raise ImportError('plots need matplotlib: pip install "secagg[plots]"') from None
 
     with mpl.rc_context(dict(_STYLE)):  # type: ignore[arg-type]  # its type lists every name
         figure = New(figsize=(8.0 if columns == 1 else 11.0, 4.2))

@@ -79,9 +79,17 @@ def read(path: Path) -> list[dict[str, Any]]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise UsageError(f"expected results of at most {_MOST_BYTES} bytes in {path}")
-        lines = path.read_bytes().split(b"\n")
+        content = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    lines = content.split(b"\n")
+    if content.startswith(b"["):  # results.json, which is written at the end of a campaign
+        try:
+            lines = [json.dumps(one).encode() for one in json.loads(content)]
+        except (ValueError, RecursionError):
+            raise UsageError(
+                f"expected results of secagg bench in {path}, got something else in line 1"
+            ) from None
     results = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -92,7 +100,8 @@ def read(path: Path) -> list[dict[str, Any]]:
             if line.startswith(_BEGINS) or _BEGINS.startswith(line):
                 continue  # cut off by a crash
             raise UsageError(
-                f"expected results of secagg bench in {path}, got something else in line {number}"
+                f"expected results of secagg bench in {path}, got something else in line {number}; results.jsonl and "
+                "results.json hold them whole"
             ) from None
         if isinstance(found, dict):
             check_format(found.get("format"), FORMAT, what=f"line {number} of {path}")

@@ -137,7 +137,10 @@ def utilities(
 def load(name: str) -> tuple[Array, NDArray[np.int64]]:
     """Return the rows of a data set, shape (n, features), each of norm 1, and their classes, shape (n,)."""
     _check(name)
-    from sklearn import datasets
+    try:
+        from sklearn import datasets
+    except ImportError:
+        raise ImportError('the data sets are those of scikit-learn: pip install "secagg[plots,dp]"') from None
 
     found: Any = getattr(datasets, f"load_{name}")()
     x: Array = found.data

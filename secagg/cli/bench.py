@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -29,12 +30,14 @@ from secagg.cli.bench_shown import (
     Comparison,
     compared_markdown,
     growths_markdown,
-    predictions_table,
     print_growths,
     print_machine,
+    print_predictions,
 )
+from secagg.cli.bench_table import tables
 from secagg.cli.show import say, size, stderr, stdout
 from secagg.errors import UsageError
+from secagg.printable import printable_lines
 
 UTILITY: Final = "utility.jsonl"
 _FORMATS: Final = ("csv", "parquet", "json")
@@ -50,6 +53,14 @@ _NOTE: Final = (
     "All inputs are made up from --seed; keys and masks are real, drawn from the operating system, and thrown away. All "
     "parties run on this machine under its owner, so never give real data to a benchmark; there is no option for any."
 )
+
+
+class TableForm(StrEnum):
+    """`bench_table.Form` as the command line takes it."""
+
+    markdown = "markdown"
+    latex = "latex"
+
 
 app = typer.Typer(
     help=(
@@ -156,7 +167,7 @@ def measure_all(cases: Sequence[Case], out: Path) -> Table:
         check(case)
     console, store = stdout(), Store(out, where())
     for name, value in {**machine(), **versions()}.items():
-        say(console, f"{name.replace('_', ' ')}: {size(value) if name.endswith('bytes') else value}")
+        say(console, f"{name.removesuffix('_bytes')}: {size(value) if name.endswith('_bytes') else value}")
     if store.elsewhere:
         say(
             stderr(),
@@ -168,11 +179,16 @@ def measure_all(cases: Sequence[Case], out: Path) -> Table:
         results = run_cases(cases, store, shown)
     if predicted := [result for result in results.results if result["networks"]]:
         console.print()
-        console.print(predictions_table(predicted))
+        print_predictions(console, predicted)
     say(console, "")
     for ending in _FORMATS:
         results.write(out / f"results.{ending}")
-    say(console, f"{len(results.results)} cases in {out}: results.csv, results.parquet, results.json")
+    count = len(results.results)
+    say(
+        console,
+        f"{count} case{'s' * (count != 1)} in {out}: results.csv, results.parquet, results.json; "
+        f"for a paper: secagg bench table {out}, secagg bench plot {out}",
+    )
     return results
 
 
@@ -288,11 +304,38 @@ def networks_(
     say(console, last)
 
 
+@app.command("table")
+def table_(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RESULTS...", help="results.jsonl or results.json, or folders with results.jsonl."
+        ),
+    ],
+    form: Annotated[TableForm, typer.Option("--form", help="How it is written.")] = TableForm.markdown,
+) -> None:
+    """Print results as a table for a paper.
+
+    A row for each case, in LaTeX or Markdown, and below it how it was measured: repetitions, networks, security levels,
+    seed, machine and versions. Results of several machines or versions are several tables.
+    """
+    found = []
+    for given in files:
+        found += read(given / RESULTS if given.is_dir() else given)
+    Table.of(found)  # refuses other data
+    if not found:
+        raise UsageError("expected results of secagg bench, found none")
+    for text in tables(found, form.value):
+        stdout().print(printable_lines(text), markup=False, highlight=False, soft_wrap=True)
+
+
 @app.command("plot")
 def plot(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="RESULTS...", help="results.jsonl or utility.jsonl, or folders with them."),
+        typer.Argument(
+            metavar="RESULTS...", help="results.jsonl, results.json or utility.jsonl, or folders with them."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="A folder for the plots.")] = Path("bench-plots"),
 ) -> None:

@@ -98,11 +98,13 @@ def _line(cells: Sequence[str]) -> str:
     return "  ".join(padded).rstrip()
 
 
-def predictions_table(results: Sequence[dict[str, Any]] | Sequence[Any]) -> Any:
+def print_predictions(console: Console, results: Sequence[Mapping[str, Any]]) -> None:
+    """Print for each case how long it is predicted to take on each network."""
+    _widen(console)
     networks = list(dict.fromkeys(name for result in results for name in result["networks"]))
     rows = [
         (
-            str(Case.from_dict(result["case"])),
+            _plain(Case.from_dict(result["case"])),
             *(
                 seconds(result["networks"][name][1]) if name in result["networks"] else ""
                 for name in networks
@@ -110,14 +112,14 @@ def predictions_table(results: Sequence[dict[str, Any]] | Sequence[Any]) -> Any:
         )
         for result in results
     ]
-    return table("Predicted seconds on networks, from the measured runs", ("case", *networks), rows)
+    title = "Predicted times on networks, medians, from the runs in the simulator"
+    console.print(table(title, ("case", *networks), rows))
 
 
 def print_growths(console: Console, grown: Sequence[growth.Growth]) -> None:
     """Print a curve for each figure of each subject, and a table of what lies beyond the measured sizes."""
     what = _grows_with(grown)
-    if not console.is_terminal:
-        console.width = max(console.width, _FILE_WIDTH)
+    _widen(console)
     for subject in dict.fromkeys(one.subject for one in grown):
         own = [one for one in grown if one.subject == subject]
         largest, far = _beyond(own)
@@ -132,6 +134,11 @@ def print_growths(console: Console, grown: Sequence[growth.Growth]) -> None:
         if any("no curve" in row for row in rows):
             title += "; where no curve fits, measure at more sizes"
         console.print(table(title, columns, rows))
+
+
+def _widen(console: Console) -> None:
+    if not console.is_terminal:
+        console.width = max(console.width, _FILE_WIDTH)
 
 
 def growths_markdown(grown: Sequence[growth.Growth]) -> str:

@@ -20,7 +20,7 @@ from secagg import release
 from secagg.cli import approver, audit, bench, budget, consent, consortium, data, demo, identity, job
 from secagg.cli.check import check
 from secagg.cli.errors import errors
-from secagg.cli.exits import FAILED, STOPPED, WRITTEN_ELSEWHERE, status_of
+from secagg.cli.exits import FAILED, STOPPED, WRITTEN_ELSEWHERE, WRONG_USE, status_of
 from secagg.cli.explain import explain
 from secagg.cli.papers import papers, runs
 from secagg.cli.patterns import patterns
@@ -97,6 +97,11 @@ def _run(arguments: Sequence[str] | None, stop: Stop) -> int:
         return status_of(error)
     except KeyboardInterrupt:
         return STOPPED
+    except ImportError as error:
+        if error.name is not None:  # Python's own names the module; ours says what to install
+            return _show(error)
+        complain(error)
+        return WRONG_USE
     except Exception as error:  # noqa: BLE001  # the end of the program: shown whole, but for what a terminal obeys
         # What was interrupted may have made an error of another kind of it.
         return STOPPED if stop.asked else _show(error)

@@ -60,7 +60,7 @@ def test_the_command_writes_its_table_into_a_page_and_states_the_largest_differe
     ended = Ended(capsys, *command, "--write", page)
     assert ended.status == 0
     lines = ended.out.splitlines()
-    assert lines[-2].startswith("less, 3 parties")
+    assert lines[-2].startswith("less, size 100")
     assert "largest difference" in lines[-1] or "rows are disturbed" in lines[-1]
     before, _, after = page.read_text().partition("\n| less, 3 parties")
     assert before.startswith("before\n<!-- networks: written by hand -->\n\n| case | network |")
