@@ -62,7 +62,7 @@ def test_the_command_writes_its_table_into_a_page_and_states_the_largest_differe
     lines = ended.out.splitlines()
     assert lines[-2].startswith("less, size 100")
     assert "largest difference" in lines[-1] or "rows are disturbed" in lines[-1]
-    before, _, after = page.read_text().partition("\n| less, 3 parties")
+    before, _, after = page.read_text().partition("\n| less, size 100")
     assert before.startswith("before\n<!-- networks: written by hand -->\n\n| case | network |")
     assert "old" not in before + after
     assert lines[-1][1:] in after
