@@ -66,7 +66,7 @@ def test_rows_are_sorted_by_several_columns_as_numpy_does(method, n):
 @pytest.mark.parametrize("first", [None, 2, 3000])
 def test_a_sorted_prefix_splits_longer_tables(first):
     n = 3000
-    assert quicksort.prefixes(n) == [63, n]
+    assert quicksort.prefixes(n) == [255, n]
     keys = np.random.default_rng(1).integers(0, 500, n).astype(np.uint16)
 
     async def program(engine):
@@ -215,20 +215,21 @@ def transcripts(keys, bits, method, first=None):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("few", "first", "stretch"),
+    ("few", "first", "stretch", "prefix"),
     [
-        (1 << 15, None, quicksort.STRETCH),
-        (0, None, quicksort.STRETCH),
-        (0, 2, quicksort.STRETCH),
-        (0, None, 1),
+        (1 << 15, None, quicksort.STRETCH, None),
+        (0, None, quicksort.STRETCH, None),
+        (0, 2, quicksort.STRETCH, None),
+        (0, None, 1, 3),  # rows behind a sorted prefix, one after the other
+        (1 << 15, None, quicksort.STRETCH, 3),  # two levels at once
     ],
 )
-def test_what_quicksort_opens_does_not_depend_on_the_keys(monkeypatch, few, first, stretch):
+def test_what_quicksort_opens_does_not_depend_on_the_keys(monkeypatch, few, first, stretch, prefix):
     """Over all orders of the shuffle, for keys that are alike and for others."""
-    monkeypatch.setattr(quicksort, "few_pairs", lambda size: few)  # all pairs at once, or pivots
-    if stretch == 1:  # rows behind a sorted prefix, one after the other
-        monkeypatch.setattr(quicksort, "STRETCH", stretch)
-        monkeypatch.setattr(quicksort, "prefixes", lambda n: [3, n])
+    monkeypatch.setattr(quicksort, "FEW", few)  # all pairs at once, or pivots
+    monkeypatch.setattr(quicksort, "STRETCH", stretch)
+    if prefix:
+        monkeypatch.setattr(quicksort, "prefixes", lambda n: [prefix, n])
     alike, others = (transcripts(keys, 2, Method.QUICKSORT, first) for keys in ([0] * 5, [3, 0, 3, 1, 2]))
     assert len(alike) > 1
     assert others == alike
@@ -259,6 +260,18 @@ class Counting(Comparisons):
     async def greater(self, planes, left):
         self.levels.append(left.size)
         return self.ranks[left] < self.ranks[planes]
+
+
+def test_levels_are_taken_at_once_where_rows_are_few():
+    assert quicksort.widths(1, 0) == []
+    assert quicksort.widths(quicksort.FEW // 2, 4) == [2, 2]
+    assert quicksort.widths(10 * quicksort.FEW, 11) == [1] * 11
+    for rows in (1, 30, 1000, 10_000, 100_000):
+        for levels in range(1, 14):
+            taken = quicksort.widths(rows, levels)
+            assert sum(taken) == levels
+            made = sum((1 << width) - 1 for width in taken) * rows
+            assert made - levels * rows <= quicksort.FEW * (levels - len(taken))
 
 
 @pytest.mark.parametrize(
@@ -316,7 +329,9 @@ class Noting(Comparisons):
 @pytest.mark.parametrize("method", list(Method))
 @pytest.mark.parametrize("parties", engines.COMPUTING)
 def test_engines_sort_at_the_declared_cost(monkeypatch, parties, method):
-    monkeypatch.setattr(quicksort, "few_pairs", lambda size: 20)
+    monkeypatch.setattr(
+        quicksort, "FEW", 20
+    )  # the last of the rows behind the prefix take two levels at once
     monkeypatch.setattr(quicksort, "prefixes", lambda n: [7, n])
     monkeypatch.setattr(quicksort, "STRETCH", 24)  # of 63 rows
     monkeypatch.setattr(opened_comparisons, "PAIRS", 24)
@@ -331,10 +346,10 @@ def test_engines_sort_at_the_declared_cost(monkeypatch, parties, method):
         values = key.astype(np.uint16) if party.me == "bob" else None
         column = Key(await engine.input(SHORT, "bob", (n,), values), signed=True)
         await engine.open(engine.public(XOR, np.zeros(1, np.uint64)))
-        sent, depth = party.ledger.total().sent.payload_bytes, party.ledger.depth
+        sent, begun = party.ledger.total().sent.payload_bytes, party.ledger.depth
         (order,) = await sort([column], [positions(engine, n)], method=method)
-        sent, depth = party.ledger.total().sent.payload_bytes - sent, party.ledger.depth - depth
-        return sent, depth, await engine.open(order)
+        sent, ended = party.ledger.total().sent.payload_bytes - sent, party.ledger.depth
+        return sent, begun, ended, await engine.open(order)
 
     results = simulate(dict.fromkeys(names, program), insecure_seed=2).values()
     costs = engines.costs_of(names)
@@ -346,9 +361,9 @@ def test_engines_sort_at_the_declared_cost(monkeypatch, parties, method):
         monkeypatch.setattr(methods, "comparisons", lambda n, first: levels)
     declared = sort_cost(costs, n, [bits], column_bytes, elements=[bits], method=method)
     for result in results:
-        assert np.array_equal(result[2], np.argsort(key, kind="stable"))
-    assert [sent for sent, _, _ in results] == list(declared.payload_bytes.values())
-    depth = max(depth for _, depth, _ in results)
+        assert np.array_equal(result[3], np.argsort(key, kind="stable"))
+    assert [sent for sent, *_ in results] == list(declared.payload_bytes.values())
+    depth = max(ended for _, _, ended, _ in results) - max(begun for _, begun, _, _ in results)
     # By radix, a party that waits for nothing in one operation may be a round ahead in the next.
     assert (
         depth == declared.rounds

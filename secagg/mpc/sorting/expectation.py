@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.mpc.sorting import quicksort
-from secagg.mpc.sorting.quicksort import SMALL, few_pairs, prefixes
+from secagg.mpc.sorting.quicksort import FEW, SMALL, excess, prefixes, widths
 
 _ENDS: Final = 30  # of a geometric distribution's means: more rows have probability e**-30
 
@@ -36,37 +36,40 @@ def comparisons(n: int, wanted: int | None = None) -> tuple[int, ...]:
 
 def _stage(size: int, done: int, part: float, *, whole: bool) -> list[float]:
     """Return the comparisons of each level of sorting `size` rows, the first `part` of them, of which `done` are sorted."""
-    few, others = few_pairs(size), size - done
+    others = size - done
     if done <= 1:
         parts = np.zeros(size + 1)
         parts[size] = 1
-        return _by_pivots(parts, few)
+        return _by_pivots(parts)
     levels: list[float] = []
     splits = (done + 1).bit_length() - 1
     begins = range(0, others, quicksort.STRETCH)
     if whole:
-        levels = [float(min(quicksort.STRETCH, others - begin)) for begin in begins for _ in range(splits)]
+        stretches = [min(quicksort.STRETCH, others - begin) for begin in begins]
+        levels = [float(rows * ((1 << w) - 1)) for rows in stretches for w in widths(rows, splits)]
     for k in range(0 if whole else splits):
         reached = math.ceil(part * 2**k)  # of 2**k parts
         rows, in_order = others / 2**k, (done + 1) / 2**k - 1
         pairs = reached * rows * (2 * in_order + rows - 1) / 2
-        if pairs <= few:
+        if reached * excess(np.array(in_order), np.array(rows)) <= FEW:
             return [*levels, pairs]
         levels.append(reached * rows)
     mean = others / (done + 1)
     sizes = np.arange(min(size, math.ceil(_ENDS * (mean + 1))) + 1)
     geometric = np.power(mean / (1 + mean), sizes, dtype=np.float64) / (1 + mean)
-    stretches = len(begins) if whole else 1
-    parts = geometric * (math.ceil(part * (done + 1)) / stretches)
-    return levels + _by_pivots(parts, few // stretches) * stretches
+    times = len(begins) if whole else 1
+    parts = geometric * (math.ceil(part * (done + 1)) / times)
+    return levels + _by_pivots(parts) * times
 
 
-def _by_pivots(parts: NDArray[np.float64], few: int) -> list[float]:
+def _by_pivots(parts: NDArray[np.float64]) -> list[float]:
     """Return the comparisons of each level, from the expected number of parts of each size."""
     sizes = np.arange(parts.size)
     pairs = sizes * (sizes - 1) / 2
+    more = excess(np.zeros(sizes.size), sizes)
+    more[: SMALL + 1] = 0
     levels = []
-    while (missing := float(pairs @ parts)) > few:
+    while float(more @ parts) > FEW:
         small = float(pairs[: SMALL + 1] @ parts[: SMALL + 1])
         splitting = parts.copy()
         splitting[: SMALL + 1] = 0
@@ -75,4 +78,5 @@ def _by_pivots(parts: NDArray[np.float64], few: int) -> list[float]:
         per_size = splitting / np.maximum(sizes, 1)
         parts = np.zeros_like(parts)
         parts[:-1] = 2 * np.cumsum(per_size[::-1])[::-1][1:]
+    missing = float(pairs @ parts)
     return [*levels, missing] if missing >= 0.5 else levels

@@ -7,9 +7,10 @@ that is uniform whatever the numbers are (docs/soundness.md).
 Quicksort with pivots from a sorted sample, as in samplesort [FM70]:
 
 1. A prefix of the rows, 2**k - 1 of them, is sorted first, itself in this way.
-2. The middle of the sorted prefix splits the other rows, its quarters split the two parts, and so on for k levels.
+2. The middle of the sorted prefix splits the other rows, its quarters split the two parts, and so on for k levels. Where the
+   other rows are few, each is compared with all pivots of several levels at once.
 3. Parts without sorted rows take their first row as pivot.
-4. Parts of up to 3 rows compare all pairs. So do all parts once these are few comparisons.
+4. Parts of up to 3 rows compare all pairs. So do all parts once this takes few comparisons more.
 
 All comparisons of a level are one opening; more than `comparisons.PAIRS` are several. Parts without a row that is asked for
 are left as they are.
@@ -17,7 +18,7 @@ are left as they are.
 Memory: step 2 takes `STRETCH` of the other rows at a time through all its levels. Steps 3 and 4 take as many parts at a time
 as have so many rows. So what a level needs does not grow with the table.
 
-Cost for n rows: about n log2(n) comparisons, in about 2.2 log2(n) levels. Both are random; see `expectation`.
+Cost for n rows: about n log2(n) comparisons, in up to about 2 log2(n) levels. Both are random; see `expectation`.
 Every level takes at least one row out of each part, so that n (n - 1) / 2 comparisons are never passed.
 """
 
@@ -25,19 +26,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from secagg.mpc.sorting.comparisons import Comparisons, Rows, Verdicts
 
-_SHARE: Final = (
-    32  # one row of so many is in the sorted prefix: more cost comparisons, fewer make parts uneven
-)
+# One row of so many is in the sorted prefix: more cost comparisons, fewer make parts uneven. Where rounds cost more than
+# comparisons, a longer prefix costs none, as its levels are taken several at once.
+_SHARE: Final = 32
+_SHARE_OF_FEW: Final = 8
 _LEAST_PREFIX: Final = 63
 SMALL: Final = 3  # three rows take 3 comparisons by all pairs and 2 2/3 by pivots, and a level more
-_FEW: Final = 1 << 15  # comparisons that take about as long as a round
-_TAIL: Final = 8  # rows for each comparison that is spent to end sooner
+FEW: Final = 20_000  # comparisons that take about as long as the rounds of a level
 STRETCH: Final = 1 << 21  # rows that go through levels together; they take some 200 bytes each meanwhile
 
 
@@ -71,20 +73,43 @@ class Parts(NamedTuple):
         """Return the comparisons of all pairs of each, but for those whose outcome is known."""
         return self.others * (2 * self.sorted + self.others - 1) // 2
 
+    def excess(self) -> int:
+        """Return how many comparisons fewer are expected if a level goes before those of all pairs."""
+        return int(excess(self.sorted, self.others)[self.sorted + self.others > SMALL].sum())
+
 
 def prefixes(n: int) -> list[int]:
     """Return how many rows are sorted first, second, ...; the last is n."""
     sizes = [n]
-    while (
-        size := (1 << max(0, sizes[-1] // _SHARE).bit_length() - 1) - 1 if sizes[-1] >= _SHARE else 0
-    ) >= _LEAST_PREFIX:
+    while True:
+        share = _SHARE_OF_FEW if sizes[-1] < FEW else _SHARE
+        size = (1 << (sizes[-1] // share + 1).bit_length() - 1) - 1
+        if size < _LEAST_PREFIX:
+            return sizes[::-1]
         sizes.append(size)
-    return sizes[::-1]
 
 
-def few_pairs(size: int) -> int:
-    """Return how many comparisons of all pairs are made at once, so that sorting `size` rows ends sooner."""
-    return max(_FEW, size // _TAIL)
+def excess(in_order: NDArray[Any], others: NDArray[Any]) -> NDArray[np.float64]:
+    """Return how many comparisons fewer are expected of parts of so many rows if a level goes before those of all pairs.
+
+    A pivot out of j rows takes j - 1 comparisons and leaves (j - 1) (j - 2) / 3 pairs of j (j - 1) / 2. One from the middle
+    of s sorted rows takes o, and leaves about o (2 s + o) / 4 of o (2 s + o - 1) / 2.
+    """
+    by_row, by_middle = (others - 1) * (others - 2) / 6, others * (2 * in_order + others - 6) / 4
+    return np.asarray(np.where(in_order > 0, np.maximum(by_middle, 0), by_row))
+
+
+def widths(rows: int, levels: int) -> list[int]:
+    """Return how many levels are taken at once, one time after the other, to place so many rows among sorted ones.
+
+    Taking w levels at once is 2**w - 1 comparisons a row.
+    """
+
+    def weight(taken: list[int]) -> int:
+        return sum(((1 << width) - 1) * rows + FEW for width in taken)
+
+    ways = [[levels // times + (i < levels % times) for i in range(times)] for times in range(1, levels + 1)]
+    return min(ways, key=weight, default=[])
 
 
 async def rows_in_order(compare: Comparisons, n: int, wanted: int | None = None) -> Rows:
@@ -106,24 +131,22 @@ async def rows_in_order(compare: Comparisons, n: int, wanted: int | None = None)
 
 async def _sort_prefix(compare: Comparisons, order: Rows, size: int, done: int, wanted: int) -> None:
     """Sort `order[:size]` in place, of which `order[:done]` is sorted, as far as the first `wanted`."""
-    few = few_pairs(size)
     if done > 1 and wanted == size:
         together = await _among_sorted(compare, order, size, done)
         stretches = list(_stretches(together))
         del together
-        few //= len(stretches)
     else:
         start, in_order, others = (np.array([number]) for number in (0, done, size - done))
         stretches = [Parts(start, in_order, others, order[:done].copy(), order[done:size].copy())]
     while stretches:
-        await _sort_parts(compare, order, stretches.pop(0), wanted, few)
+        await _sort_parts(compare, order, stretches.pop(0), wanted)
 
 
-async def _sort_parts(compare: Comparisons, order: Rows, parts: Parts, wanted: int, few: int) -> None:
+async def _sort_parts(compare: Comparisons, order: Rows, parts: Parts, wanted: int) -> None:
     """Sort parts, and write them into the order, as far as the first `wanted` of all rows."""
     while (parts := _unsettled(order, parts, wanted)).start.size:
         by_pairs = parts.sorted + parts.others <= SMALL
-        if parts.pairs().sum() <= few:
+        if parts.excess() <= FEW:
             by_pairs[:] = True
         ending, splitting = parts.where(by_pairs), parts.where(~by_pairs)
         members, i, j = _all_pairs(ending)
@@ -139,16 +162,22 @@ async def _sort_parts(compare: Comparisons, order: Rows, parts: Parts, wanted: i
 async def _among_sorted(compare: Comparisons, order: Rows, size: int, done: int) -> Parts:
     """Find for each row behind a sorted prefix of 2**k - 1 rows where it stands among these, in k levels.
 
-    Other rows stay where they are until all levels are done, so that they are cut into bit planes once.
+    Other rows stay where they are until all levels are done, so that levels taken one by one cut them into bit planes once.
     """
     pivots, others = order[:done].copy(), order[done:size].copy()
     among = np.zeros(others.size, np.int64)  # so many pivots are known to be less
     for begin in range(0, others.size, STRETCH):
-        planes, less = compare.cut(others[begin : begin + STRETCH]), among[begin : begin + STRETCH]
-        step = (done + 1) // 2
-        while step:
-            less += step * (await compare.greater(planes, pivots[less + (step - 1)]))
-            step //= 2
+        rows, less = others[begin : begin + STRETCH], among[begin : begin + STRETCH]
+        step, planes = done + 1, None
+        for width in widths(rows.size, done.bit_length()):
+            step >>= width
+            if width == 1:
+                planes = compare.cut(rows) if planes is None else planes
+                less += step * (await compare.greater(planes, pivots[less + (step - 1)]))
+                continue
+            ends = step * np.arange(1, 1 << width)[:, None] - 1
+            found = await compare.less(pivots[less + ends].reshape(-1), np.tile(rows, len(ends)))
+            less += step * np.count_nonzero(found.reshape(len(ends), -1), axis=0)
         del planes
     held = np.bincount(among, minlength=done + 1)
     start = np.cumsum(held) - held + np.arange(done + 1)
