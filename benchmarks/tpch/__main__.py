@@ -21,8 +21,9 @@ import duckdb
 from benchmarks.tpch import HOLDERS, QUERIES, declaration
 from secagg import simulate
 from secagg.query.algebra import Scan, relations
-from secagg.query.joint_run import QueryTerms, agree, plan_query, take_part
+from secagg.query.joint_run import agree, plan_query, take_part
 from secagg.query.owner import from_mapping, prepare
+from secagg.query.terms import QueryTerms
 
 
 def main() -> None:

@@ -74,7 +74,8 @@ def explain(
     # With the parser of SQL, which other commands do without.
     from secagg.query.declaration import Declaration
     from secagg.query.explain import explain as explained
-    from secagg.query.joint_run import QueryTerms, owners_of, plan_query
+    from secagg.query.joint_run import owners_of, plan_query
+    from secagg.query.terms import QueryTerms
 
     declaration = Declaration.load(tables)
     text = _text(query)

@@ -7,7 +7,7 @@ open are counted one after the other, so that a run may take fewer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,12 +33,14 @@ from secagg.query.algebra import (
     relations,
     walk,
 )
+from secagg.query.division import FromShards, divided
 from secagg.query.encoding import as_decimal
 from secagg.query.held import HIDDEN
-from secagg.query.joint_run import QueryTerms, announced_counts, check, chosen_groups, expected_cost
+from secagg.query.joint_run import announced_counts, check, chosen_groups, expected_cost
 from secagg.query.local_sql import scalar
 from secagg.query.own_groups import OwnGroups
 from secagg.query.planner import ROWS, Combined, Local, Plan
+from secagg.query.terms import QueryTerms
 
 _SIGNS: Final[Mapping[str, str]] = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
@@ -81,10 +83,16 @@ def explain(plan: Plan, terms: QueryTerms, rows: Mapping[PartyId, int]) -> Expla
     check(plan, terms)
     counts = announced_counts(plan, rows, terms.step)
     groups = chosen_groups(plan, terms, counts)
+    in_shards = divided(plan, terms) if groups is None and terms.shards > 1 else None
+    lines: Iterable[str] = tree(plan.root) if groups is None else _merged(groups)
+    opened = [*_opened(plan, terms), *(_opened_by_merging(terms) if groups is not None else ())]
+    if in_shards is not None:
+        lines = (*tree(in_shards.root), *(f"Divided: {line}" for line in in_shards.said(counts)))
+        opened += _opened_in_shards(terms)
     return Explanation(
-        tuple(tree(plan.root) if groups is None else _merged(groups)),
+        tuple(lines),
         tuple((owner, local.sql(owner)) for owner in plan.owners for local in plan.of(owner)),
-        (*_opened(plan, terms), *(_opened_by_merging(terms) if groups is not None else ())),
+        tuple(opened),
         None if plan.rules is None else tuple(map(str, plan.rules.grants)),
         counts,
         expected_cost(plan, terms, counts),
@@ -110,6 +118,17 @@ def _opened_by_merging(terms: QueryTerms) -> Iterator[tuple[str, str]]:
     yield (
         ", ".join(terms.computing),
         "whether each owner's list is well-formed, and whose each place of the shuffled lists is, padding included",
+    )
+
+
+def _opened_in_shards(terms: QueryTerms) -> Iterator[tuple[str, str]]:
+    yield (
+        "everybody",
+        "whether an owner's rows do not fit into its blocks in the shards, at most once in 2**40 runs: it ends the run",
+    )
+    yield (
+        ", ".join(terms.computing),
+        "whether an owner shared more rows than it announced, in all shards together",
     )
 
 
@@ -151,8 +170,9 @@ def tree(root: Relation) -> Iterator[str]:
     while isinstance(root, Project) and all(_is_copy(*one) for one in root.expressions):
         root = root.input
     yield f"{described(root)}  (at most {root.max_rows} rows)"
-    for i, below in enumerate(root.inputs):
-        last = i == len(root.inputs) - 1
+    inputs = (root.relation,) if isinstance(root, FromShards) else root.inputs
+    for i, below in enumerate(inputs):
+        last = i == len(inputs) - 1
         for j, line in enumerate(tree(below)):
             yield ("`- " if last else "|- ") + line if j == 0 else ("   " if last else "|  ") + line
 
@@ -165,6 +185,9 @@ def described(relation: Relation) -> str:
                 "groups of rows" if relation.is_dense or isinstance(relation.relation, Aggregate) else "rows"
             )
             return f"Share {how} of {table}, of {', '.join(holders)}: {_names(relation.names)}"
+        case FromShards(shards=shards, leaves=leaves):
+            by = " and ".join(dict.fromkeys(leaf.column for leaf in leaves))
+            return f"Take what each of {shards} shards by {by} has"
         case Combined(aggregate=aggregate):
             return f"Add up owners' groups {_by(aggregate.keys)}: {_aggregations(aggregate.aggregations)}"
         case Aggregate(keys=keys, aggregations=aggregations):

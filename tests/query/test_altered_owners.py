@@ -10,8 +10,9 @@ import pytest
 
 from owner_rules import COLUMNS, DECLARATION, ORGANISATIONS, all_rules
 from secagg import simulate
-from secagg.query.joint_run import QueryTerms, agree, plan_query, take_part
+from secagg.query.joint_run import agree, plan_query, take_part
 from secagg.query.owner import from_mapping, prepare
+from secagg.query.terms import QueryTerms
 
 BY_CITY = "SELECT city, SUM(amount) AS s FROM payments GROUP BY city"
 BY_CUSTOMER = "SELECT customer, SUM(amount) AS s FROM payments GROUP BY customer"

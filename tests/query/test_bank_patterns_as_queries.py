@@ -15,10 +15,10 @@ from secagg import simulate
 from secagg.patterns.banking import COLLECTORS, STRUCTURING
 from secagg.query import Declaration, joint_run, plan, run_for_owners
 from secagg.query.explain import explain
-from secagg.query.joint_run import QueryTerms
 from secagg.query.owner import from_mapping, prepare
 from secagg.query.planner import Local
 from secagg.query.planner import plan as planned
+from secagg.query.terms import QueryTerms
 
 PAGE = Path(__file__).parent.parent.parent / "docs/sql.md"
 QUERIES = {

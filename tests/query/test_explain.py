@@ -12,8 +12,9 @@ from owner_rules import DECLARATION, ORGANISATIONS, all_rules, payment
 from secagg import simulate
 from secagg.cli import main
 from secagg.query.explain import explain
-from secagg.query.joint_run import QueryTerms, agree, plan_query, take_part
+from secagg.query.joint_run import agree, plan_query, take_part
 from secagg.query.owner import from_mapping, prepare
+from secagg.query.terms import QueryTerms
 
 PAGE = Path(__file__).parent.parent.parent / "docs/sql.md"
 BY_KIND = "SELECT kind, SUM(amount) AS s FROM payments GROUP BY kind"

@@ -27,7 +27,6 @@ from secagg.query.declaration import Declaration
 from secagg.query.encoding import Field
 from secagg.query.explain import explain
 from secagg.query.joint_run import (
-    QueryTerms,
     agree,
     expected_cost,
     plan_query,
@@ -38,6 +37,7 @@ from secagg.query.joint_run import (
 from secagg.query.owner import from_mapping, prepare
 from secagg.query.results import Opened, result_table
 from secagg.query.rows import Rows
+from secagg.query.terms import QueryTerms
 from table_rows import shared
 
 pytestmark = pytest.mark.slow

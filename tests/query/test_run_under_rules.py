@@ -10,8 +10,9 @@ import pytest
 from owner_rules import COLUMNS, DECLARATION, ORGANISATIONS, all_rules, answer, payment
 from secagg import simulate
 from secagg.errors import RemoteProtocolError, RuleError
-from secagg.query.joint_run import QueryTerms, agree, plan_query, run
+from secagg.query.joint_run import agree, plan_query, run
 from secagg.query.owner import from_mapping, prepare
+from secagg.query.terms import QueryTerms
 
 ROWS = [
     payment(at, number, kind=number % 2, city=number // 8, amount=100 * (number + 1), day=number % 5)

@@ -19,7 +19,7 @@ DECLARATION = Declaration.parse(
     keys = [["id"]]
     [tables.payments.columns]
     id = "identifier"
-    customer = "identifier"
+    customer = {type = "identifier", max_rows = 100}
     city = {type = "category", values = ["a", "b", "c"]}
     kind = {type = "category", values = ["x", "y"]}
     amount = {type = "money", max = 10000, decimals = 2}

@@ -1,0 +1,182 @@
+"""Which plans are divided into shards, by what, and how many rows a shard's blocks have."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from secagg.errors import DataError, PlanError, UsageError
+from secagg.mpc import buckets
+from secagg.query.declaration import Declaration
+from secagg.query.division import FromShards, divided
+from secagg.query.explain import explain
+from secagg.query.joint_run import check, plan_query
+from secagg.query.owner import from_mapping, prepare
+from shard_queries import DECLARATION, OWNERS, terms_of
+
+JOIN = "FROM moves m JOIN people p ON m.who = p.id"
+
+
+def planned(query, declaration=DECLARATION, receivers=OWNERS):
+    return plan_query(query, Declaration.parse(declaration), receivers)
+
+
+@pytest.mark.parametrize(
+    ("query", "leaves", "rows"),
+    [
+        # rows: that each shard hands on of the first part, None for as many as it has
+        (f"SELECT m.kind, count(*) c {JOIN} GROUP BY m.kind", [("m.who", 15), ("p.id", 1)], 4),
+        (f"SELECT count(*) c {JOIN}", [("m.who", 15), ("p.id", 1)], 1),
+        (f"SELECT m.who, p.age {JOIN}", [("m.who", 15), ("p.id", 1)], None),
+        ("SELECT count(DISTINCT who) d FROM moves", [("moves.who", 15)], 1),
+        ("SELECT who, sum(n) s FROM moves GROUP BY who HAVING sum(n) > 3", [("moves.who", 1)], None),
+        ("SELECT who, kind, max(n) s FROM moves GROUP BY who, kind", [("moves.who", 4)], None),
+        (f"SELECT p.age, sum(m.n) s {JOIN} GROUP BY p.age", [("m.who", 15), ("p.id", 1)], None),
+        ("SELECT DISTINCT who, urgent FROM moves", [("who", 3)], None),
+        ("SELECT who, n, sum(n) OVER (PARTITION BY who) s FROM moves", [("moves.who", 15)], None),
+    ],
+)
+def test_each_leaf_is_divided_by_an_identifier_with_the_rows_that_keys_and_the_declaration_allow(
+    query, leaves, rows
+):
+    found = divided(planned(query), terms_of(4))
+    assert [(leaf.column, leaf.most) for leaf in found.leaves] == leaves
+    assert found.parts[0].rows_of_each == rows
+
+
+def test_a_table_that_no_identifier_joins_is_shared_once():
+    plan = planned(
+        f"SELECT j.kind, f.fee FROM (SELECT m.kind, sum(m.n) s {JOIN} GROUP BY m.kind) j JOIN fees f ON j.kind = f.kind"
+    )
+    found = divided(plan, terms_of(4))
+    counts = {"north": (9,), "south": (9, 5), "west": (9, 3)}
+    assert [(block.local.table, block.rows) for block in found.main_blocks(counts)] == [("fees", 3)]
+    assert {block.local.table for _, block in found.blocks(counts)} == {"moves", "people"}
+    assert [one for one in found.root.inputs if isinstance(one, FromShards)] == []  # deeper down
+
+
+@pytest.mark.parametrize(
+    ("query", "changed", "says"),
+    [
+        ("SELECT kind, sum(n) s FROM moves GROUP BY kind", {},
+         "each owner adds up its own groups of moves by moves.kind, so that no rows are left to divide"),
+        ("SELECT n, urgent FROM moves", {}, "what owners share of moves has no identifier"),
+        ("SELECT who, n FROM moves", {}, "it selects rows of single tables, one by one"),
+        ("SELECT m.who, f.fee FROM moves m JOIN fees f ON m.kind = f.kind", {},
+         "what owners share of fees has no identifier"),
+        (f"SELECT count(*) c {JOIN}", {'id = "identifier"': 'id = {type = "identifier", nullable = true}'},
+         "p.id of people may be NULL; declare the column without nullable = true"),
+        (f"SELECT m.kind, count(*) c {JOIN} GROUP BY m.kind", {", max_rows = 15": ""},
+         "how many rows of moves one who has at one owner at most; declare it, as in who = .* or group by who first"),
+        ("SELECT count(*) c FROM (SELECT CASE WHEN n > 0 THEN who ELSE alt END x FROM moves) m JOIN people p ON m.x = p.id",
+         {"urgent =": 'alt = "identifier"\nurgent ='}, "one m.x an owner shares of moves at most, and that is computed"),
+        ("SELECT kind, max(n) OVER (PARTITION BY kind) s, who FROM moves", {},
+         "a window by moves.kind is not partitioned by an identifier"),
+        ("SELECT a.who, b.n FROM moves a JOIN (SELECT n, max(amount) x FROM moves GROUP BY n) b ON a.n = b.n", {},
+         "each owner adds up its own groups of moves by moves.n"),
+    ],
+)  # fmt: skip
+def test_a_plan_that_is_not_divided_is_refused_with_the_condition_that_fails(query, changed, says):
+    declaration = DECLARATION
+    for old, new in changed.items():
+        declaration = declaration.replace(old, new)
+    with pytest.raises(UsageError, match=says):
+        check(planned(query, declaration), terms_of(4))
+
+
+def test_a_refusal_says_what_is_missing_for_both_ways():
+    terms = terms_of(4)
+    with pytest.raises(
+        PlanError,
+        match=r"nothing of this query can be divided.* none: it is not told to all",
+    ):
+        check(planned("SELECT kind, sum(n) s FROM moves GROUP BY kind"), terms)
+    own = type(terms)(terms.parties, terms.computing, (), about_own=OWNERS, shards=4)
+    with pytest.raises(
+        PlanError, match=r"named, and this one tells north, south, west.*none: m is not of a sum of numbers"
+    ):
+        check(planned("SELECT who, max(n) m FROM moves GROUP BY who"), own)
+    with pytest.raises(PlanError, match="a power of two from 2 to 256 shards, got 3"):
+        check(planned(f"SELECT count(*) c {JOIN}"), terms_of(3))
+
+
+def test_what_is_explained_names_shards_and_the_places_of_each_block():
+    plan = planned(f"SELECT m.kind, count(*) c {JOIN} GROUP BY m.kind")
+    found = explain(plan, terms_of(4), dict.fromkeys(OWNERS, 20))
+    lines = "\n".join(found.tree)
+    assert "Take what each of 4 shards by m.who and p.id has  (at most 16 rows)" in lines
+    assert "Divided: people by p.id, at most 1 rows of one: rows in a shard, 20 for the 20 of south" in lines
+    assert any(
+        "shared more rows than it announced, in all shards together" in what for _, what in found.opened
+    )
+    assert found.has_sorts
+
+
+# Rows of one identifier.
+
+
+def test_an_owner_with_more_rows_of_an_identifier_than_declared_is_told_how_many_and_no_name():
+    plan = planned(f"SELECT count(*) c {JOIN}")
+    columns: dict[str, Any] = {"who": ["secret"] * 16 + ["b"] * 2, "kind": ["card"] * 18, "amount": [1] * 18}
+    held = {"moves": columns | {"n": [1] * 18, "urgent": [True] * 18}}
+    says = r"^north: moves declares at most 15 rows of one who \(max_rows\), and 1 have more, the largest 16; nothing"
+    with pytest.raises(DataError, match=says) as caught:
+        prepare(plan, "north", from_mapping(held, "north"), announce_filtered=False)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("most", ["0", "100000001", "true", "1.5"])
+def test_max_rows_of_an_identifier_is_a_number_of_rows(most):
+    with pytest.raises(UsageError, match="max_rows"):
+        Declaration.parse(DECLARATION.replace("max_rows = 15", f"max_rows = {most}"))
+
+
+def test_other_types_take_no_max_rows():
+    with pytest.raises(UsageError, match="max_rows"):
+        Declaration.parse(DECLARATION.replace("min = -9,", "max_rows = 3, min = -9,"))
+
+
+# Capacities.
+
+
+def exact_tail(weights, shards, capacity):
+    """Return the probability that more rows than the capacity fall into one shard; weights: rows of each identifier."""
+    chances = np.zeros(sum(weights) + 1)
+    chances[0] = 1
+    for weight in weights:
+        moved = np.zeros_like(chances)
+        moved[weight:] = chances[: len(chances) - weight]
+        chances = chances * (1 - 1 / shards) + moved / shards
+    return chances[capacity + 1 :].sum()
+
+
+@pytest.mark.parametrize(
+    ("rows", "most", "shards"), [(4000, 1, 8), (4000, 7, 8), (4000, 20, 2), (3000, 30, 16)]
+)
+def test_rows_of_identifiers_with_any_numbers_overflow_a_shard_with_at_most_the_probability_said(
+    rows, most, shards
+):
+    lists = 3
+    capacity = buckets.capacity(rows, shards, lists, most)
+    allowed = 2.0**-buckets.OVERFLOW_BITS / (lists * shards)
+    assert capacity < rows
+    draw = np.random.default_rng(rows * most + shards)
+    largest = [most] * (rows // most)
+    mixed = draw.integers(1, most + 1, rows // most).tolist()
+    for weights in (largest, [1] * rows, mixed, largest[: len(largest) // 2] + [1] * (rows // 2)):
+        assert sum(weights) <= rows
+        assert exact_tail(weights, shards, capacity) <= allowed
+    # The bound is not far from what rows of the largest identifiers do: a tenth of the room less would not do.
+    less = math.floor(rows / shards + 0.6 * (capacity - rows / shards))
+    assert exact_tail(largest, shards, less) > allowed
+
+
+def test_capacities_grow_with_rows_of_one_identifier_and_are_never_more_than_all_rows():
+    sizes = [buckets.capacity(10_000, 16, 4, most) for most in (1, 5, 25, 125, 10_000)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < 900
+    assert sizes[-1] == 10_000
+    assert buckets.capacity(0, 16, 4, 5) == 1
