@@ -1,0 +1,247 @@
+"""Queries in shards: what ends a run, that no shard is told of, and shards that are done again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import pooled_queries as pooled
+from secagg import simulate
+from secagg.errors import CheatingError, DataError, PlanError, UsageError
+from secagg.jobs import plain
+from secagg.mpc.arrays.engine import Engine
+from secagg.query import division, shards
+from secagg.query.declaration import Declaration
+from secagg.query.division import divided
+from secagg.query.joint_run import agree, plan_query
+from shard_queries import AGES, DECLARATION, HELD, OWNERS, SOME, played, prepared, tables_of, terms_of
+
+BY_KIND = "SELECT m.kind, count(*) c, sum(m.n) s FROM moves m JOIN people p ON m.who = p.id GROUP BY m.kind"
+SPLIT = DECLARATION.replace(
+    '[tables.people]\nholder = "south"', '[tables.people]\nholders = ["north", "south"]'
+)
+
+
+def planned(query, declaration=DECLARATION):
+    return plan_query(query, Declaration.parse(declaration), OWNERS)
+
+
+def many(owner, count):
+    """Return moves of so many different persons."""
+    return [(f"{owner}{i}", *SOME[0][1:]) for i in range(count)]
+
+
+# Overflow.
+
+
+@pytest.mark.slow
+def test_rows_that_do_not_fit_into_their_block_end_the_run_before_anything_is_shared(monkeypatch):
+    plan, terms = planned(BY_KIND), terms_of(2)
+    monkeypatch.setattr(division, "capacity", lambda n, shards, lists, most: 1)
+    held = prepared(plan, tables_of({"north": many("n", 12), "south": [], "west": []}, {}))
+    outcome = played(plan, terms, held)
+    says = r"more than the 1 rows of moves that are kept for north fell into one shard.*nothing was shared; run again"
+    with pytest.raises(PlanError, match=says):
+        outcome.values()
+    assert all(ledger.total().sent.payload_bytes == 0 for ledger in outcome.ledgers.values())
+
+
+@pytest.mark.slow
+def test_blocks_have_the_same_shape_in_every_shard_whatever_an_owner_has():
+    plan, terms = planned(BY_KIND), terms_of(4)
+    shapes = []
+    for rows in ([SOME[0]] * 15, many("n", 15)):
+        held = prepared(plan, tables_of({"north": rows, "south": [], "west": []}, {}))
+
+        async def program(party, held=held):
+            mine = held.get(party.me)
+            announced = await agree(party, plan, terms, mine)
+            d = divided(plan, terms)
+            division_ = await shards.divide(party, d, terms, announced, mine)
+            return [division_.own(k) for k in range(4)]
+
+        own = simulate(dict.fromkeys(OWNERS, program)).values()[0]
+        shapes.append([[(a.shape, b.shape) for a, b in blocks] for blocks in own])
+        assert sum(int(blocks[0][1][0].sum()) for blocks in own) == 15  # each row once
+        assert plain.decode(plain.encode({"own": own}))["own"]  # plain data for a worker
+        texts = str(plain.encode({"own": own}))
+        assert "n1" not in texts
+    assert shapes[0] == shapes[1]
+    assert all(one == shapes[0][0] for one in shapes[0])
+
+
+# What is checked over all shards.
+
+
+def opened_in(monkeypatch):
+    """Note what engines open: how many arrays, and how large."""
+    found: list[list[int]] = []
+    open_each = Engine.open_each
+
+    async def noted(self, openings):
+        if self.party.me == "north":
+            found.append([int(np.prod(x.shape)) for x, _ in openings])
+        return await open_each(self, openings)
+
+    monkeypatch.setattr(Engine, "open_each", noted)
+    return found
+
+
+@pytest.mark.slow
+def test_one_bit_for_each_check_and_the_result_are_opened_however_many_shards_there_are(monkeypatch):
+    plan, held = planned(BY_KIND), prepared(planned(BY_KIND), HELD)
+    found = opened_in(monkeypatch)
+    for count in (2, 8):
+        found.clear()
+        played(plan, terms_of(count), held).values()
+        checks, (result,) = found
+        # Ranges of three owners' moves, the unique key, and row counts of three blocks of moves and one of people.
+        assert checks == [1] * (3 + 1 + 4)
+        assert result == 6 * 4 * count  # valid, kind and s with NULL, c; of each shard four groups
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_key_that_two_owners_have_ends_the_run_with_the_same_words_as_in_one_piece(count):
+    plan = planned(BY_KIND, SPLIT)
+    tables = tables_of({"north": list(SOME), "south": [], "west": []}, AGES)
+    tables["north"]["people"] = {"id": ["q", "a"], "age": [1, 2]}  # south has a too
+    with pytest.raises(DataError) as caught:
+        played(plan, terms_of(count), prepared(plan, tables)).values()
+    assert str(caught.value) == (
+        "p.id is declared unique, and several rows have one value (of people); nothing of the result was opened"
+    )
+
+
+@pytest.mark.slow
+def test_an_owner_with_more_rows_than_it_announced_over_all_shards_is_named_and_nothing_is_opened(
+    monkeypatch,
+):
+    plan, terms = planned(BY_KIND), terms_of(2)
+    held = prepared(plan, tables_of({"north": [], "south": [], "west": many("w", 20)}, AGES))
+    (part,) = held["west"].parts
+    held["west"] = replace(
+        held["west"], parts=(replace(part, announced=19),)
+    )  # of which a shard could have all
+    found = opened_in(monkeypatch)
+    with pytest.raises(
+        DataError, match=r"^west shared more rows of moves than it announced; nothing of the result"
+    ):
+        played(plan, terms, held).values()
+    assert len(found) == 1  # the checks
+
+
+@pytest.mark.slow
+def test_a_number_outside_its_range_in_any_shard_ends_the_run():
+    plan = planned(BY_KIND)
+    held = prepared(plan, tables_of({"north": list(SOME), "south": [], "west": many("w", 9)}, AGES))
+    column = next(c for c in held["west"].parts[0].columns if c.of.name == "m.n")
+    column.values[4] = 10
+    with pytest.raises(
+        DataError, match=r"^west shared numbers of moves outside the range that the plan gives them;"
+    ):
+        played(plan, terms_of(4), held).values()
+
+
+@pytest.mark.slow
+def test_rows_that_an_altered_owner_puts_into_another_shard_meet_nobody(monkeypatch):
+    """They are rows of identifiers that it makes up: they join with nothing, and change no group of others."""
+    plan, held = planned(BY_KIND), prepared(planned(BY_KIND), HELD)
+    honest = played(plan, terms_of(2), held).values()[0]
+    own = shards.Division.own
+
+    def moved(self, shard):
+        found = own(self, shard)
+        is_west = found is not None and self.divided[0].block.holder == "west"
+        return own(self, 1 - shard) if is_west else found
+
+    monkeypatch.setattr(shards.Division, "own", moved)
+    without = dict(HELD) | {"west": {**HELD["west"], "moves": {c: [] for c in HELD["west"]["moves"]}}}
+    found = played(plan, terms_of(2), held).values()[0]
+    assert sorted(found, key=str) == sorted(pooled.answer(BY_KIND, DECLARATION, without), key=str)
+    assert sorted(found, key=str) != sorted(honest, key=str)
+
+
+# Shards that are done again.
+
+
+def again(plan, terms, held, chosen):
+    """Return the outcome where each shard is computed twice; chosen: which attempt each party goes on with."""
+
+    async def program(party):
+        mine = held.get(party.me)
+        announced = await agree(party, plan, terms, mine)
+        d = divided(plan, terms)
+        division_ = await shards.divide(party, d, terms, announced, mine)
+        kept, attempts = [], []
+        for k in range(terms.shards):
+            both = [
+                await shards.compute_shard(
+                    party, d, terms, announced.counts, division_.own(k), label=f"{k} {attempt}"
+                )
+                for attempt in range(2)
+            ]
+            attempts.append(both)
+            kept.append(both[chosen(party.me)])
+        return attempts, await shards.finish(party, d, terms, announced, division_, kept)
+
+    return simulate(dict.fromkeys(terms.parties, program))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("others", [(), ("fourth",)])
+def test_a_shard_that_is_done_again_has_other_shares_and_the_same_answer(others):
+    plan, terms = planned(BY_KIND), terms_of(2, (*OWNERS, *others))
+    results = again(plan, terms, prepared(plan, HELD), lambda _: 1).values()
+    attempts, told = results[0]
+    assert pooled.alike(told, pooled.answer(BY_KIND, DECLARATION, HELD), ordered=False)
+    for first, second in attempts:
+        assert [[part.shape for part in parts] for parts in first.arrays] == [
+            [part.shape for part in parts] for parts in second.arrays
+        ]
+        assert not all(
+            np.array_equal(a, b)
+            for one, other in zip(first.arrays, second.arrays, strict=True)
+            for a, b in zip(one, other, strict=True)
+        )
+        assert "array" not in repr(first)
+
+
+@pytest.mark.slow
+def test_one_of_four_that_goes_on_with_another_attempt_is_named():
+    plan, terms = planned(BY_KIND), terms_of(2, (*OWNERS, "fourth"))
+    outcome = again(plan, terms, prepared(plan, HELD), lambda me: int(me == "west"))
+    with pytest.raises(CheatingError, match="other shares") as caught:
+        outcome.values()
+    assert caught.value.suspects == ("west",)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", ["fewer shards", "fewer arrays", "other shapes"])
+def test_what_is_no_kept_shard_of_this_query_is_refused(wrong):
+    plan, terms = planned(BY_KIND), terms_of(2)
+    held = prepared(plan, HELD)
+
+    async def program(party):
+        mine = held.get(party.me)
+        announced = await agree(party, plan, terms, mine)
+        d = divided(plan, terms)
+        division_ = await shards.divide(party, d, terms, announced, mine)
+        kept = [
+            await shards.compute_shard(party, d, terms, announced.counts, division_.own(k), label=str(k))
+            for k in range(2)
+        ]
+        last = kept[1]
+        assert last is not None
+        if wrong == "fewer shards":
+            kept = kept[:1]
+        elif wrong == "fewer arrays":
+            kept[1] = shards.KeptShard(last.arrays[:-1])
+        else:
+            kept[1] = shards.KeptShard([[part[:-1] for part in parts] for parts in last.arrays])
+        return await shards.finish(party, d, terms, announced, division_, kept)
+
+    with pytest.raises(UsageError, match=r"keeps of 2 shards|expected shares of"):
+        simulate(dict.fromkeys(OWNERS, program)).values()
