@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from secagg.cli import main
-from secagg.cli.show import opened_table
+from secagg.cli.job_shown import opened_table
 from secagg.jobs.job_file import parse_job
 from secagg.jobs.run import READ
 from secagg.network.identity import create_identity

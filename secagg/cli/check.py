@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 
 from secagg.cli.consortium import HomeOption
-from secagg.cli.show import explain, stdout
+from secagg.cli.job_shown import explain
+from secagg.cli.show import stdout
 from secagg.cost.network import LAN, LOOPBACK, MOBILE, WAN
 from secagg.errors import UsageError
 from secagg.home import Home

@@ -2,66 +2,117 @@
 
 from __future__ import annotations
 
-import copy
+import importlib
 import io
 import logging
 import os
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Iterator, MutableMapping, Sequence
+from typing import Annotated, Any, Final
 
+import click
 import typer
 import typer.core
-from typer.main import get_command_name
 
 from secagg import release
-from secagg.cli import approver, audit, bench, budget, consent, consortium, data, demo, identity, job
-from secagg.cli.check import check
-from secagg.cli.errors import errors
 from secagg.cli.exits import FAILED, STOPPED, WRITTEN_ELSEWHERE, WRONG_USE, status_of
-from secagg.cli.explain import explain
-from secagg.cli.papers import papers, runs
-from secagg.cli.patterns import patterns
-from secagg.cli.preflight import preflight
-from secagg.cli.report import report
-from secagg.cli.run import run
-from secagg.cli.serve import serve
 from secagg.cli.show import complain, say, stderr, stdout
 from secagg.cli.stopping import Stop
-from secagg.cli.synthesize import synthesize
-from secagg.cli.verify import verify
 from secagg.errors import SecaggError
-from secagg.network.driver import PREPARING
 from secagg.printable import PrintableFormatter, printable_lines
 
 __all__ = ["app", "main"]
 
-# Locals in a traceback can be somebody's data, so nothing prints them.
-app = typer.Typer(
+# By name, in the order of `--help`: what it is, in a module that is imported when the command is asked for; and its first
+# line, which `--help` shows without it.
+COMMANDS: Final = {
+    "patterns": ("patterns:patterns", "List what can be computed, with parameters and defaults."),
+    "explain": ("explain:explain", "Explain a query: what it opens, and what it costs."),
+    "check": ("check:check", "Explain a job: who takes part, what is opened, what it costs."),
+    "preflight": ("preflight:preflight", "Look for what would keep a run from taking place."),
+    "run": ("run:run", "Take part in a job as one party, or try it out with --local."),
+    "serve": ("serve:serve", "Wait for approved jobs and run them; show a page."),
+    "verify": ("verify:verify", "Check a run record: its signature, files and log entry."),
+    "report": ("report:report", "Write a report of a run: one HTML page for people."),
+    "runs": ("papers:runs", "Print the register of runs."),
+    "demo": ("demo:demo", "Run a whole example with made-up organisations."),
+    "synthesize": ("synthesize:synthesize", "Make a synthetic table of noisy marginals, with their epsilon."),
+    "errors": ("errors:errors", "Explain the kinds of errors, and what to do about each."),
+    "identity": ("identity:app", "Make and show keys and certificates."),
+    "data": ("data:app", "Make example tables; check one's own before a run."),
+    "budget": ("budget:app", "Set and show privacy budgets and quotas of runs."),
+    "consent": ("consent:app", "Keep persons out of runs, and show who was not in one."),
+    "audit": ("audit:app", "Check, compare and export audit logs."),
+    "consortium": ("consortium:app", "Say who takes part: members, certificates, roles and tables."),
+    "approver": ("approver:app", "Say who approves jobs in this organisation."),
+    "bench": ("bench:app", "Measure costs, predict networks, and draw both."),
+    "job": ("job:app", "Write jobs, see what they do, and approve them."),
+}
+
+
+class _Commands(MutableMapping[str, click.Command]):
+    """The commands by name, each made when it is asked for."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, click.Command] = {}
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in self._made:
+            module, _, attribute = COMMANDS[name][0].partition(":")
+            found = getattr(importlib.import_module(f"secagg.cli.{module}"), attribute)
+            holder = _typer()
+            if isinstance(found, typer.Typer):
+                holder.add_typer(found, name=name)
+            else:
+                holder.command(name)(found)
+            holder.callback()(_options)  # else a lone command would stand for the whole
+            self._made[name] = typer.main.get_group(holder).commands[name]
+        return self._made[name]
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._made[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError("commands stay")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _Program(typer.core.TyperGroup):
+    """All commands, of which `--help` shows the names and first lines alone."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = _Commands()
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+def _typer(**settings: Any) -> typer.Typer:
+    # Locals in a traceback can be somebody's data, so nothing prints them.
+    return typer.Typer(
+        add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **settings
+    )
+
+
+app = _typer(
     name="secagg",
+    cls=_Program,
     help="Joint computations on data that organisations may not show each other.",
     no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
     epilog="Exit status: 0 done, 1 failed, 2 a mistake of one's own, 3 done with the result written elsewhere, 130 stopped.",
 )
-for command in (patterns, explain, check, preflight, run, serve, verify, report, runs, demo.demo):
-    app.command()(command)
-app.command()(synthesize)
-app.command()(errors)
-app.add_typer(identity.app, name="identity")
-app.add_typer(data.app, name="data")
-app.add_typer(budget.app, name="budget")
-app.add_typer(consent.app, name="consent")
-app.add_typer(audit.app, name="audit")
-app.add_typer(consortium.app, name="consortium")
-app.add_typer(approver.app, name="approver")
-app.add_typer(bench.app, name="bench")
-job.app.command()(papers)
-app.add_typer(job.app, name="job")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -79,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if status == STOPPED or (stop.asked and status not in (0, WRITTEN_ELSEWHERE)):
             status = STOPPED
             say(stderr(), f"secagg: {stop.line}")
-    if any(thread.name == PREPARING and thread.is_alive() for thread in threading.enumerate()):
+    if threading.active_count() > 1 and _is_prepared():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)  # it reads a table that nobody wants any more, and cannot be ended
@@ -89,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: Sequence[str] | None, stop: Stop) -> int:
     try:
         given = sys.argv[1:] if arguments is None else arguments
-        return int(_asked_for(given)(given, prog_name="secagg", standalone_mode=False, obj=stop) or 0)
+        return int(app(given, prog_name="secagg", standalone_mode=False, obj=stop) or 0)
     except SecaggError as error:
         complain(error)
         if stderr().is_terminal:  # for a person, and not for what reads the output
@@ -107,18 +158,11 @@ def _run(arguments: Sequence[str] | None, stop: Stop) -> int:
         return STOPPED if stop.asked else _show(error)
 
 
-def _asked_for(arguments: Sequence[str]) -> typer.Typer:
-    """Return the program with the one command that is asked for: to set up all takes a tenth of its start."""
-    name = next((argument for argument in arguments if not argument.startswith("-")), None)
-    one = copy.copy(app)
-    one.registered_groups = [group for group in app.registered_groups if group.name == name]
-    one.registered_commands = [
-        command
-        for command in app.registered_commands
-        if command.callback is not None
-        and (command.name or get_command_name(command.callback.__name__)) == name
-    ]
-    return one if one.registered_groups or one.registered_commands else app
+def _is_prepared() -> bool:
+    """Return whether a thread still prepares a party."""
+    from secagg.network.driver import PREPARING  # with the network, which most commands do not need
+
+    return any(thread.name == PREPARING and thread.is_alive() for thread in threading.enumerate())
 
 
 def _show(error: Exception) -> int:

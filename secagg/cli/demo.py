@@ -22,8 +22,9 @@ import typer
 from rich.console import Console
 
 from secagg.cli.demo_example import demonstrate
+from secagg.cli.job_shown import opened_table, phase_table, probability
 from secagg.cli.progress import Style, shown_progress
-from secagg.cli.show import opened_table, phase_table, probability, seconds, size, stdout, table
+from secagg.cli.show import seconds, size, stdout, table
 from secagg.data.synthetic import Truth, make
 from secagg.errors import SecaggError, UsageError
 from secagg.jobs.inputs import InputTables

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from secagg.cli.job_shown import opened_table
 from secagg.cli.progress import Style, shown_progress
-from secagg.cli.show import opened_table, say, seconds, size, table
+from secagg.cli.show import say, seconds, size, table
 from secagg.errors import SecaggError, UsageError
 from secagg.jobs.example_files import ExampleFiles, write_example
 from secagg.jobs.inputs import InputTables

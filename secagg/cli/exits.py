@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from secagg.errors import SecaggError, UsageError
-from secagg.jobs.local import WRITTEN_ELSEWHERE
+from secagg.jobs.statuses import WRITTEN_ELSEWHERE
 
 __all__ = ["FAILED", "STOPPED", "WRITTEN_ELSEWHERE", "WRONG_USE", "status_of"]
 

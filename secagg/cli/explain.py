@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.console import Console
 
-from secagg.cli.show import expected_seconds, say, seconds, size, stdout, table
+from secagg.cli.job_shown import expected_seconds
+from secagg.cli.show import say, seconds, size, stdout, table
 from secagg.cost.network import LAN, WAN
 from secagg.errors import UsageError
 

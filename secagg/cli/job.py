@@ -11,6 +11,7 @@ from rich.console import Console
 from secagg.cli import check as checking
 from secagg.cli.approver import PasswordOption, password_of
 from secagg.cli.consortium import HomeOption
+from secagg.cli.papers import papers
 from secagg.cli.show import say, stdout
 from secagg.errors import UsageError
 from secagg.files import write_file
@@ -30,6 +31,8 @@ from secagg.patterns.registry import find
 __all__ = ["app"]
 
 app = typer.Typer(help="Write jobs, see what they do, and approve them.", no_args_is_help=True)
+
+app.command()(papers)
 
 JobArgument = Annotated[Path, typer.Argument(metavar="JOB", help="A job file.")]
 

@@ -34,6 +34,7 @@ from secagg.jobs.agreement import OFF
 from secagg.jobs.job import Address, Job
 from secagg.jobs.output import Output
 from secagg.jobs.run import Progress
+from secagg.jobs.statuses import WRITTEN_ELSEWHERE
 from secagg.network.identity import create_identity
 from secagg.party import PartyId
 
@@ -43,9 +44,6 @@ _PORTS: Final = range(20_000, 32_000)
 _TRIES: Final = 1000
 _PATIENCE_S: Final = 20.0  # for the others to end, or to say more, once one has failed
 _TOLD_S: Final = 2.0  # for those whom a party has told of its own mistake, so that their records name it
-WRITTEN_ELSEWHERE: Final = (
-    3  # a party's exit status: it has its result, and other files than `--out` says hold it
-)
 _KEPT_LINES: Final = 5
 
 OnProgress = Callable[[Progress], None]

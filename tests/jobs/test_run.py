@@ -21,7 +21,7 @@ import pytest
 
 from benchmarks.alterations import Liar, altered, leaves
 from secagg import release
-from secagg.cli.show import expected_seconds
+from secagg.cli.job_shown import expected_seconds
 from secagg.cost.network import LAN, WAN
 from secagg.errors import (
     AbortedError,

@@ -21,7 +21,7 @@ import interrupted
 from interrupted import Interrupted
 from joint_runs import BANKS, ROSTER, make_homes, make_job, run_jointly
 from secagg.cli import main
-from secagg.cli.show import explain
+from secagg.cli.job_shown import explain
 from secagg.errors import BudgetError, JobError, RefusedError, UsageError
 from secagg.home import Home
 from secagg.jobs.gates import Outcome, RunAtHand

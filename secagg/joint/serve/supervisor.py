@@ -30,8 +30,8 @@ from secagg.home import Home
 from secagg.jobs.agreement import OFF
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import load_job
-from secagg.jobs.local import WRITTEN_ELSEWHERE
 from secagg.jobs.run import CONNECT, Progress
+from secagg.jobs.statuses import WRITTEN_ELSEWHERE
 from secagg.joint.approval import status_of
 from secagg.joint.consortium import Consortium
 from secagg.joint.serve.events import Events
