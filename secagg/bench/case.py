@@ -15,6 +15,8 @@ from secagg.errors import UsageError
 Kind = Literal["protocol", "operation", "pattern"]
 
 NETWORKS: Final = {network.name.lower(): network for network in (LOOPBACK, LAN, WAN, MOBILE)}
+# Patterns whose made-up tables may be of any size, and their table.
+SIZED: Final = {"collectors": "transfers", "structuring": "deposits"}
 _SHAPED: Final = re.compile(r"(\d+(?:\.\d+)?)ms/(\d+(?:\.\d+)?)mbit")
 _RANGES: Final = {
     "parties": (0, 100_000),

@@ -18,7 +18,7 @@ from secagg import mpc
 from secagg.aggregation.arguments import PROTECTIONS, protection_of
 from secagg.aggregation.encrypted import Paillier
 from secagg.aggregation.protection import SumJob
-from secagg.bench.case import Case, Kind
+from secagg.bench.case import SIZED, Case, Kind
 from secagg.bench.operations import OPERATIONS, Operation
 from secagg.cost.network import LOOPBACK
 from secagg.cost.operation import Cost
@@ -36,8 +36,6 @@ from secagg.updates.structure import Structure
 
 Drive = Callable[..., Outcome[Any]]
 
-# Patterns whose made-up tables may be of any size, and their table.
-SIZED: Final = {"collectors": "transfers", "structuring": "deposits"}
 _FOUR: Final = "secret shares of which one of four parties may lie; 2^-128 of the hashes"
 _THREE: Final = (
     "secret shares of three parties that follow the protocol; AES-256 for what they draw in common"

@@ -7,7 +7,7 @@ import enum
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,9 +16,9 @@ from secagg.cli.show import say, stdout
 from secagg.errors import UsageError
 from secagg.files import read_file
 from secagg.home import Home
-from secagg.joint.approval.keys import SHORTEST_PASSWORD, create_key, read_public_key
-from secagg.joint.approval.policy import ALLOW, REFUSE, Policy
-from secagg.joint.consortium import Needed, changes
+
+if TYPE_CHECKING:
+    from secagg.joint.approval.policy import Policy
 
 __all__ = ["PasswordOption", "app", "password_of"]
 
@@ -26,10 +26,10 @@ app = typer.Typer(help="Say who approves jobs in this organisation.", no_args_is
 
 
 class Unapproved(enum.Enum):
-    """What an organisation does with jobs that nobody approves."""
+    """What an organisation does with jobs that nobody approves; values as in `joint.approval.policy`."""
 
-    refuse = REFUSE
-    allow = ALLOW
+    refuse = "refuse"
+    allow = "allow"
 
 
 PasswordOption = Annotated[
@@ -52,6 +52,8 @@ def new(
 
     The person keeps it, on a machine of their own. Nothing is overwritten.
     """
+    from secagg.joint.approval.keys import create_key
+
     path = out / f"{name}.approver"
     key = create_key(path, name, password_of(password_file, again=True))
     say(stdout(), f"{path}  {name} keeps this")
@@ -69,11 +71,13 @@ def add(
 
     Writes the member file that tells the others.
     """
+    from secagg.joint.approval.policy import Policy
+
     own = Home.open(home)
     public_key = _public_key(name, key)
     known = Policy.load(own)
     if not known.approvers:  # who has approvers is asked from now on
-        known = replace(known, unapproved=REFUSE)
+        known = replace(known, unapproved=Unapproved.refuse.value)
     policy = known.with_approver(name, public_key)
     if list(policy.approvers.values()).count(public_key) > 1:
         raise UsageError("another approver has this key; each person has a key of their own")
@@ -86,6 +90,8 @@ def remove(name: Annotated[str, typer.Argument(help="The person's name.")], home
 
     What the person approved counts no more either.
     """
+    from secagg.joint.approval.policy import Policy
+
     own = Home.open(home)
     _take(own, Policy.load(own).without_approver(name))
 
@@ -107,6 +113,9 @@ def needed(
 
     Writes the member file that tells the others.
     """
+    from secagg.joint.approval.policy import Policy
+    from secagg.joint.consortium import Needed
+
     own = Home.open(home)
     policy = Policy.load(own)
     before = policy.needed
@@ -117,6 +126,8 @@ def needed(
 
 def password_of(file: Path | None, *, again: bool = False) -> str:
     """Return a key's password: of a file, or as a person types it."""
+    from secagg.joint.approval.keys import SHORTEST_PASSWORD
+
     if file is not None:
         text = read_file(file, what="the password", max_bytes=4096, private=True)
         return text.decode(errors="replace").split("\n")[0]
@@ -133,6 +144,8 @@ def password_of(file: Path | None, *, again: bool = False) -> str:
 
 def _take(home: Home, policy: Policy) -> None:
     # The others learn first: a policy that they do not know yet refuses runs, and one that is not kept here would not.
+    from secagg.joint.consortium import changes
+
     path = changes.change(home, needed=policy.needed, approvers=policy.approvers)
     policy.save(home)
     persons = ", ".join(policy.approvers) or "nobody"
@@ -144,6 +157,8 @@ def _take(home: Home, policy: Policy) -> None:
 
 
 def _public_key(name: str, text: str) -> bytes:
+    from secagg.joint.approval.keys import read_public_key
+
     if Path(text).is_file():
         found, key = read_public_key(Path(text))
         if found != name:

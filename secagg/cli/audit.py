@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from cryptography import x509
 
 from secagg.cli.exits import FAILED
 from secagg.cli.known import known_certificates
@@ -15,12 +14,11 @@ from secagg.cli.run import HomeOption
 from secagg.cli.show import say, stderr, stdout
 from secagg.errors import UsageError
 from secagg.home import Home
-from secagg.joint.audit.bundle import certificates_in, make_bundle, read_bundle
-from secagg.joint.audit.compare import compare_logs
-from secagg.joint.audit.entry import ANEW
-from secagg.joint.audit.heads import remembered
-from secagg.joint.audit.log import AuditLog
-from secagg.network.identity import Identity, load_identity, read_certificate
+
+if TYPE_CHECKING:
+    from cryptography import x509
+
+    from secagg.network.identity import Identity
 
 __all__ = ["app"]
 
@@ -51,6 +49,9 @@ def verify(
     It works offline. Each entry must be bound to the one before it. In a file of `export`, the run records are
     checked against the log too. The exit status is 1 if something was changed.
     """
+    from secagg.joint.audit.bundle import read_bundle
+    from secagg.network.identity import read_certificate
+
     path = Home.open(home).audit_log if log is None else log
     bundle = read_bundle(path)
     found = bundle.verified([read_certificate(file) for file in certificate or ()])
@@ -105,6 +106,10 @@ def compare(
     status is 1
     if they do not agree.
     """
+    from secagg.joint.audit.bundle import read_bundle
+    from secagg.joint.audit.compare import compare_logs
+    from secagg.network.identity import read_certificate
+
     given = [read_certificate(file) for file in certificate or ()]
     found = [read_bundle(path).verified(given) for path in logs]
     console = stdout()
@@ -150,6 +155,9 @@ def export(
     It is for an auditor: this organisation's log, certificates and records. It holds no result and no private
     part of a record. `secagg audit verify` checks it.
     """
+    from secagg.joint.audit.bundle import certificates_in, make_bundle
+    from secagg.joint.audit.log import AuditLog
+
     own = Home.open(home)
     records = [path for path in sorted(own.runs.rglob("*.json")) if not path.name.endswith(".private.json")]
     bundle = make_bundle(
@@ -174,6 +182,10 @@ def anew(
     A log that was restored from a backup is one too. Runs with that peer are refused until every other party
     has done this. The decision stands in the log.
     """
+    from secagg.joint.audit.entry import ANEW
+    from secagg.joint.audit.heads import remembered
+    from secagg.joint.audit.log import AuditLog
+
     own = Home.open(home)
     log = AuditLog(own.audit_log)
     entries = log.read().entries
@@ -191,4 +203,6 @@ def _whose(name: str, known: Mapping[str, x509.Certificate]) -> str:
 
 
 def _own_identity(home: Home, name: str) -> Identity:
+    from secagg.network.identity import load_identity
+
     return load_identity(name, home.keys / f"{name}.key", home.keys / f"{name}.crt")

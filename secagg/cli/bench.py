@@ -11,20 +11,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from secagg.bench import gallery, growth, plots, utility
-from secagg.bench import networks as validation
-from secagg.bench.campaign import run_cases
-from secagg.bench.case import NETWORKS, Case, Kind, crossed
-from secagg.bench.machine import machine, versions, where
-from secagg.bench.page import check_page, put
-from secagg.bench.store import NAME as RESULTS
-from secagg.bench.store import Store, read
-from secagg.bench.subjects import SIZED, check, names
-from secagg.bench.table import Table
+from secagg.bench.case import SIZED
 from secagg.cli.bench_shown import (
     Campaign,
     Comparison,
@@ -34,10 +25,14 @@ from secagg.cli.bench_shown import (
     print_machine,
     print_predictions,
 )
-from secagg.cli.bench_table import tables
 from secagg.cli.show import say, size, stderr, stdout
 from secagg.errors import UsageError
 from secagg.printable import printable_lines
+
+if TYPE_CHECKING:
+    from secagg.bench import growth
+    from secagg.bench.case import Case, Kind
+    from secagg.bench.table import Table
 
 UTILITY: Final = "utility.jsonl"
 _FORMATS: Final = ("csv", "parquet", "json")
@@ -48,6 +43,10 @@ _QUICK: Final = (
     ("operation", "less"),
 )
 _SIZES: Final = f"Numbers a client, elements of an operation, or rows a party of {' and '.join(SIZED)}"
+# Of modules that are imported when they are asked for: `networks.NETWORKS`, `utility.DATA_SETS` and `utility.EPSILONS`.
+_VALIDATED: Final = "lan,5ms/100mbit,wan,mobile"
+_DATA_SETS: Final = "breast_cancer,digits,wine"
+_EPSILONS: Final = "0.5,1,2,4,8,16"
 _WRITE: Final = "Also write the table into this page, between the lines that name the command."
 _NOTE: Final = (
     "All inputs are made up from --seed; keys and masks are real, drawn from the operating system, and thrown away. All "
@@ -115,6 +114,8 @@ def bench(
         Path, typer.Option(help="A folder for the results; cases that are in it already are not run again.")
     ] = Path("bench-output"),
 ) -> None:
+    from secagg.bench.case import crossed
+
     if context.invoked_subcommand is not None:
         return
     subjects = [
@@ -163,6 +164,11 @@ def _check_meant(
 
 def measure_all(cases: Sequence[Case], out: Path) -> Table:
     """Measure cases, show them while they come, write the tables, and return the results."""
+    from secagg.bench.campaign import run_cases
+    from secagg.bench.machine import machine, versions, where
+    from secagg.bench.store import Store
+    from secagg.bench.subjects import check
+
     for case in cases:  # the last of them must not be refused hours after the first was begun
         check(case)
     console, store = stdout(), Store(out, where())
@@ -195,6 +201,9 @@ def measure_all(cases: Sequence[Case], out: Path) -> Table:
 @app.command("list")
 def list_() -> None:
     """List what can be measured."""
+    from secagg.bench.case import NETWORKS
+    from secagg.bench.subjects import names
+
     console = stdout()
     for kind, known in names().items():
         say(console, f"{kind}s: {', '.join(known)}")
@@ -226,6 +235,10 @@ def growth_(
     They grow with clients or with sizes.
     Bytes and rounds are compared with what the protocols declare. What is extrapolated is labelled so.
     """
+    from secagg.bench import growth
+    from secagg.bench.case import crossed
+    from secagg.bench.page import check_page, put
+
     counts, lengths = _numbers("--parties", parties), _numbers("--sizes", sizes)
     if (len(counts) > 1) == (len(lengths) > 1):
         raise UsageError(
@@ -272,7 +285,7 @@ def growth_(
 def networks_(
     networks: Annotated[
         str, typer.Option(metavar="NAME,...", help="Names, or such as 20ms/100mbit.")
-    ] = ",".join(validation.NETWORKS),
+    ] = _VALIDATED,
     repeat: Annotated[int, typer.Option(help="Pairs of runs for each case and network.")] = 5,
     tiny: Annotated[bool, typer.Option("--tiny", help="One little case, to see that it runs.")] = False,
     write: Annotated[Path | None, typer.Option(metavar="PAGE", help=_WRITE)] = None,
@@ -282,6 +295,9 @@ def networks_(
     A bank job, a sort, comparisons and a masked sum run in the simulator, and as processes whose bytes a relay delays and
     throttles. Rows that other work on this machine disturbed are marked. The last line states the largest difference.
     """
+    from secagg.bench import networks as validation
+    from secagg.bench.page import check_page, put
+
     console, texts = stdout(), _words(networks)
     cases = [
         replace(case, repeat=repeat, networks=tuple(texts))
@@ -319,6 +335,11 @@ def table_(
     A row for each case, in LaTeX or Markdown, and below it how it was measured: repetitions, networks, security levels,
     seed, machine and versions. Results of several machines or versions are several tables.
     """
+    from secagg.bench.store import NAME as RESULTS
+    from secagg.bench.store import read
+    from secagg.bench.table import Table
+    from secagg.cli.bench_table import tables
+
     found = []
     for given in files:
         found += read(given / RESULTS if given.is_dir() else given)
@@ -345,6 +366,10 @@ def plot(
     Time against size, bytes against parties, predicted time against latency, error against fractional bits, and
     utility against epsilon.
     """
+    from secagg.bench import plots, utility
+    from secagg.bench.store import read
+    from secagg.bench.table import Table
+
     found = [path for given in files for path in (_in_folder(given) if given.is_dir() else [given])]
     for path in found:
         if path.name == UTILITY:
@@ -356,6 +381,8 @@ def plot(
 
 
 def _in_folder(folder: Path) -> list[Path]:
+    from secagg.bench.store import NAME as RESULTS
+
     found = [path for path in (folder / RESULTS, folder / UTILITY) if path.exists()]
     if not found:
         raise UsageError(f"expected {RESULTS} or {UTILITY} in {folder}, found neither")
@@ -364,12 +391,10 @@ def _in_folder(folder: Path) -> list[Path]:
 
 @app.command("utility")
 def utility_(
-    data_sets: Annotated[str, typer.Option(metavar="NAME,...", help="Of scikit-learn's.")] = ",".join(
-        utility.DATA_SETS
-    ),
+    data_sets: Annotated[str, typer.Option(metavar="NAME,...", help="Of scikit-learn's.")] = _DATA_SETS,
     epsilons: Annotated[
         str, typer.Option(metavar="NUMBER,...", help="What a sum may tell of one person.")
-    ] = ",".join(f"{epsilon:g}" for epsilon in utility.EPSILONS),
+    ] = _EPSILONS,
     repeat: Annotated[int, typer.Option(help="Splits into training and test rows.")] = 3,
     seed: Annotated[int, typer.Option(help="Of the splits.")] = 1,
     out: Annotated[Path, typer.Option(help="A folder for utility.jsonl.")] = Path("bench-output"),
@@ -379,6 +404,8 @@ def utility_(
     The noise of their sums is that of differential privacy.
     The data sets are public ones that scikit-learn brings; each row is a person. Needs secagg[plots] and secagg[dp].
     """
+    from secagg.bench import utility
+
     try:
         budgets = [float(word) for word in _words(epsilons)]
     except ValueError:
@@ -409,13 +436,15 @@ def gallery_(
 
     It is what the page gallery shows. It takes some minutes.
     """
+    from secagg.bench import gallery
+
     if write is not None and not write.is_dir():
         raise UsageError(f"expected a folder for the plots, got {write}, which is none")
     measure_all(list(gallery.cases(tiny=tiny)), out)
     if tiny:
         utility_("wine", "8", 1, 1, out)
     elif not (out / UTILITY).exists():
-        utility_(",".join(utility.DATA_SETS), ",".join(f"{e:g}" for e in utility.EPSILONS), 2, 1, out)
+        utility_(_DATA_SETS, _EPSILONS, 2, 1, out)
     plot([out], out)
     if write is not None:
         for drawn in sorted(out.glob("*.svg")):
@@ -423,6 +452,8 @@ def gallery_(
 
 
 def _chosen(kind: Kind, text: str) -> list[tuple[Kind, str]]:
+    from secagg.bench.subjects import names
+
     known = names()[kind]
     words = list(known) if text == "all" else _words(text)
     for word in words:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from secagg.bench import growth
-from secagg.bench.case import Case
-from secagg.bench.measure import Verdict, against_declared
-from secagg.bench.networks import Compared, Machine
 from secagg.cli.show import say, seconds, size, table
+
+if TYPE_CHECKING:
+    from secagg.bench import growth
+    from secagg.bench.case import Case
+    from secagg.bench.measure import Verdict
+    from secagg.bench.networks import Compared, Machine
 
 _COLUMNS: Final = (
     ("subject", 20),
@@ -73,6 +75,8 @@ class Campaign:
 
 
 def _cells(case: Case, result: dict[str, Any]) -> list[str]:
+    from secagg.bench.measure import against_declared
+
     totals = [phases["total"] for phases in result["parties"].values()]
     return [
         case.name,
@@ -100,6 +104,8 @@ def _line(cells: Sequence[str]) -> str:
 
 def print_predictions(console: Console, results: Sequence[Mapping[str, Any]]) -> None:
     """Print for each case how long it is predicted to take on each network."""
+    from secagg.bench.case import Case
+
     _widen(console)
     networks = list(dict.fromkeys(name for result in results for name in result["networks"]))
     rows = [
@@ -169,6 +175,8 @@ def _grows_with(grown: Sequence[growth.Growth]) -> str:
 
 
 def _beyond(grown: Sequence[growth.Growth]) -> tuple[float, list[int]]:
+    from secagg.bench import growth
+
     largest = max(one.curve.largest for one in grown)
     return largest, [n for n in growth.FAR if n > largest]
 

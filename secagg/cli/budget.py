@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from secagg.cli.consortium import HomeOption
 from secagg.cli.show import say, stdout, table
 from secagg.home import Home
-from secagg.joint.budget.accounting import Allowance, default_accounting
-from secagg.joint.budget.book import ALL, Book, Grant
+
+if TYPE_CHECKING:
+    from secagg.joint.budget.book import Book, Grant
 
 __all__ = ["app"]
 
@@ -20,15 +21,16 @@ app = typer.Typer(
 )
 
 _LAST: Final = 20
+_ALL: Final = "*"  # as `joint.budget.book.ALL`, and here without what that imports
 
 
 @app.command("set")
 def set_(
     data_set: Annotated[
-        str, typer.Argument(metavar="DATA_SET", help=f'A table of jobs; "{ALL}" for all together.')
+        str, typer.Argument(metavar="DATA_SET", help=f'A table of jobs; "{_ALL}" for all together.')
     ],
     pattern: Annotated[
-        str, typer.Argument(metavar="PATTERN", help=f'A pattern, query for SQL; "{ALL}" for all.')
+        str, typer.Argument(metavar="PATTERN", help=f'A pattern, query for SQL; "{_ALL}" for all.')
     ],
     epsilon: Annotated[
         float | None, typer.Option(help="What all releases with noise may cost together; larger tells more.")
@@ -51,6 +53,9 @@ def set_(
 
     What is spent stays spent. A run counts for every budget that it matches, and all of these must have room for it.
     """
+    from secagg.joint.budget.accounting import Allowance, default_accounting
+    from secagg.joint.budget.book import Book, Grant
+
     allowance = None
     if epsilon is not None:
         rule: Any = accounting or default_accounting(delta)
@@ -66,6 +71,8 @@ def set_(
 @app.command("show")
 def show(home: HomeOption = None) -> None:
     """Print what is granted, spent and left."""
+    from secagg.joint.budget.book import Book
+
     own, console = Home.open(home), stdout()
     with own.transaction() as connection:
         book = Book.read(connection, own, anywhere=True)
@@ -85,6 +92,8 @@ def log(
     home: HomeOption = None,
 ) -> None:
     """Print what was granted, spent and given back, and when."""
+    from secagg.joint.budget.book import Book
+
     own = Home.open(home)
     with own.transaction() as connection:
         book = Book.read(connection, own, anywhere=True)
@@ -104,6 +113,8 @@ def accept(
 
     Ask NAME first why it is. What NAME spent before is not in a record that was begun anew.
     """
+    from secagg.joint.budget.book import Book
+
     own = Home.open(home)
     with own.transaction() as connection:
         Book.read(connection, own).accept(name)
@@ -116,6 +127,8 @@ def moved(home: HomeOption = None) -> None:
 
     Run it where no other copy of the folder is used any more.
     """
+    from secagg.joint.budget.book import Book
+
     own = Home.open(home)
     with own.transaction() as connection:
         Book.read(connection, own, anywhere=True).move(own)
@@ -132,6 +145,8 @@ def restart(
     What the copy does not know may have been spent. So everything that was granted is taken as spent: set new budgets
     afterwards, and ask the other parties to run `secagg budget accept`.
     """
+    from secagg.joint.budget.book import Book
+
     own = Home.open(home)
     with own.transaction() as connection:
         book = Book.read(connection, own, anywhere=True)

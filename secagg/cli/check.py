@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
@@ -15,9 +15,9 @@ from secagg.cli.show import stdout
 from secagg.cost.network import LAN, LOOPBACK, MOBILE, WAN
 from secagg.errors import UsageError
 from secagg.home import Home
-from secagg.jobs.job import Job
-from secagg.jobs.job_file import load_job
-from secagg.joint.consortium import Consortium, directory_of
+
+if TYPE_CHECKING:
+    from secagg.jobs.job import Job
 
 __all__ = ["NetworkOption", "RowsOption", "announced_rows", "check", "loaded", "print_explanation"]
 
@@ -66,6 +66,9 @@ def loaded(job_file: Path, home: Path | None) -> tuple[Job, str]:
     Raises:
       UsageError: the job cannot be looked at either.
     """
+    from secagg.jobs.job_file import load_job
+    from secagg.joint.consortium import Consortium, directory_of
+
     own = Home.find(home)
     known = directory_of(own)
     try:

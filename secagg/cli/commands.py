@@ -12,7 +12,6 @@ import traceback
 from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Annotated, Any, Final
 
-import click
 import typer
 import typer.core
 
@@ -52,13 +51,13 @@ COMMANDS: Final = {
 }
 
 
-class _Commands(MutableMapping[str, click.Command]):
+class _Commands(MutableMapping[str, Any]):
     """The commands by name, each made when it is asked for."""
 
     def __init__(self) -> None:
-        self._made: dict[str, click.Command] = {}
+        self._made: dict[str, Any] = {}
 
-    def __getitem__(self, name: str) -> click.Command:
+    def __getitem__(self, name: str) -> Any:
         if name not in self._made:
             module, _, attribute = COMMANDS[name][0].partition(":")
             found = getattr(importlib.import_module(f"secagg.cli.{module}"), attribute)
@@ -71,7 +70,7 @@ class _Commands(MutableMapping[str, click.Command]):
             self._made[name] = typer.main.get_group(holder).commands[name]
         return self._made[name]
 
-    def __setitem__(self, name: str, command: click.Command) -> None:
+    def __setitem__(self, name: str, command: Any) -> None:
         self._made[name] = command
 
     def __delitem__(self, name: str) -> None:
@@ -91,10 +90,10 @@ class _Program(typer.core.TyperGroup):
         super().__init__(**attributes)
         self.commands = _Commands()
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
         return list(COMMANDS)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 

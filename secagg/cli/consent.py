@@ -12,20 +12,15 @@ import typer
 from secagg.cli.consortium import HomeOption
 from secagg.cli.exits import FAILED
 from secagg.cli.show import say, stdout
-from secagg.data.source_files import SOURCES
 from secagg.errors import UsageError
 from secagg.files import write_file
 from secagg.home import Home
-from secagg.jobs.job_file import load_job
-from secagg.jobs.signature import read_record, verify_record
-from secagg.joint.consent import lists
-from secagg.joint.consent.guard import EARLIER
-from secagg.joint.consent.guard import allow as allow_run
-from secagg.joint.consent.proofs import check_proof, make_proof, read_proof, stated, was_there
-from secagg.joint.consortium import Consortium
-from secagg.network.identity import fingerprint, load_certificate, read_certificate
 
 __all__ = ["app"]
+
+# As `joint.consent.guard.EARLIER` and `joint.consent.lists.EVERY`, and here without what these import.
+_EARLIER: Final = "*"
+_EVERY: Final = "*"
 
 app = typer.Typer(help="Keep persons out of runs, and show who was not in one.", no_args_is_help=True)
 
@@ -51,7 +46,7 @@ def exclude(
     column: Annotated[
         list[str] | None,
         typer.Option(
-            help=f'A column that it is about, as patient or transfers.sender (repeat); "{lists.EVERY}" for every identifier.'
+            help=f'A column that it is about, as patient or transfers.sender (repeat); "{_EVERY}" for every identifier.'
         ),
     ] = None,
     id_: IdOption = None,
@@ -77,6 +72,9 @@ def exclude(
 
     The list NAME holds identifiers (--id), of which digests alone are kept, or is a file or a query (--source).
     """
+    from secagg.data.source_files import SOURCES
+    from secagg.joint.consent import lists
+
     if (id_ is None) == (source is None):
         raise UsageError("expected either --id or --source")
     own = Home.open(home)
@@ -100,6 +98,8 @@ def remove(id_: IdOption = None, rule: RuleOption = None, home: HomeOption = Non
 
     It is excluded wherever an identifier of a table is this one.
     """
+    from secagg.joint.consent import lists
+
     with Home.open(home).transaction() as connection:
         count = lists.add_identifiers(connection, _REMOVED, [lists.EVERY], _ids(id_), rule or ())
     say(stdout(), f"{_REMOVED}: {count} more persons; their rows enter no run from now on")
@@ -110,6 +110,8 @@ def readmit(
     name: Annotated[str, typer.Argument(help="The list.")], id_: IdOption = None, home: HomeOption = None
 ) -> None:
     """Take a person off a list, or drop the list NAME."""
+    from secagg.joint.consent import lists
+
     with Home.open(home).transaction() as connection:
         count = lists.drop(connection, name, _ids(id_) if id_ else ())
     say(stdout(), f"{name}: {count} persons taken off" if id_ else f"{name}: the list is dropped")
@@ -118,6 +120,8 @@ def readmit(
 @app.command("list")
 def list_(home: HomeOption = None) -> None:
     """Print the exclusion lists, without whom they name."""
+    from secagg.joint.consent import lists
+
     with Home.open(home).transaction() as connection:
         found = lists.lists(connection)
     for one in found:
@@ -143,6 +147,10 @@ def check(
 
     The exit status is 1 where the person was in the run of RECORD, or nothing shows that it was not.
     """
+    from secagg.jobs.signature import read_record
+    from secagg.joint.consent.proofs import make_proof, stated, was_there
+    from secagg.joint.consortium import Consortium
+
     own, record = Home.open(home), read_record(record_file)
     (text,) = _one(_ids(id_))
     name = party or (Consortium.load(own).me if own.consortium.exists() else str(record.get("party")))
@@ -178,6 +186,10 @@ def verify(
 
     It takes the PROOF and a RECORD of the run, and no folder. The exit status is 1 where the proof does not hold.
     """
+    from secagg.jobs.signature import read_record, verify_record
+    from secagg.joint.consent.proofs import check_proof, read_proof
+    from secagg.network.identity import fingerprint, load_certificate, read_certificate
+
     record, proof = read_record(record_file), read_proof(proof_file)
     signer = verify_record(record, None)
     console = stdout()
@@ -201,7 +213,7 @@ def allow(
     reason: Annotated[str, typer.Option(help="Why, for the record.")],
     earlier: Annotated[
         str, typer.Option(metavar="SESSION", help="The earlier run, as the refusal shows it; by default any.")
-    ] = EARLIER,
+    ] = _EARLIER,
     runs: Annotated[int, typer.Option(help="For how many runs.")] = 1,
     home: HomeOption = None,
 ) -> None:
@@ -209,6 +221,10 @@ def allow(
 
     Whoever sees both results can compute what the few persons add in whom they differ.
     """
+    from secagg.jobs.job_file import load_job
+    from secagg.joint.consent.guard import allow as allow_run
+    from secagg.joint.consortium import Consortium
+
     own = Home.open(home)
     known = Consortium.load(own).directory() if own.consortium.exists() else {}
     job = load_job(job_file, known=known)

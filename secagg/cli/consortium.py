@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -12,12 +12,13 @@ from secagg.cli import show as showing
 from secagg.cli.show import say, stdout
 from secagg.errors import UsageError
 from secagg.home import Home
-from secagg.jobs.job_parties import parse_address
-from secagg.joint.consortium import Consortium, changes, read_member_file
-from secagg.joint.consortium.organisation import ROLES, Needed
-from secagg.network.identity import fingerprint
+
+if TYPE_CHECKING:
+    from secagg.joint.consortium import Consortium
 
 __all__ = ["HomeOption", "app"]
+
+_ROLES: Final = ("input", "computing", "result")  # as `joint.consortium.organisation.ROLES`
 
 app = typer.Typer(help="Say who takes part: members, certificates, roles and tables.", no_args_is_help=True)
 
@@ -27,7 +28,7 @@ HomeOption = Annotated[
 ]
 RoleOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="ROLE", help=f"Of {', '.join(ROLES)} (repeat); all by default."),
+    typer.Option(metavar="ROLE", help=f"Of {', '.join(_ROLES)} (repeat); all by default."),
 ]
 TableOption = Annotated[
     list[str] | None, typer.Option(metavar="TABLE", help="A table that this organisation holds (repeat).")
@@ -61,6 +62,10 @@ def new(
 
     Each organisation does so, sends its member file to the others, and adds theirs.
     """
+    from secagg.jobs.job_parties import parse_address
+    from secagg.joint.consortium import changes
+    from secagg.network.identity import fingerprint
+
     own = Home.create(home)
     consortium = changes.found(
         own,
@@ -91,6 +96,8 @@ def add(
 
     FILE is its member file.
     """
+    from secagg.joint.consortium import Consortium, changes, read_member_file
+
     own = Home.open(home)
     console = stdout()
     for line in changes.add(own, read_member_file(file), told_fingerprint=fingerprint_):
@@ -104,6 +111,9 @@ def show(home: HomeOption = None) -> None:
 
     All members compare the digest by phone.
     """
+    from secagg.joint.consortium import Consortium
+    from secagg.network.identity import fingerprint
+
     consortium = Consortium.load(Home.open(home))
     console = stdout()
     now = datetime.datetime.now(datetime.UTC)
@@ -161,6 +171,10 @@ def change(
 
     Writes the member file that tells them.
     """
+    from secagg.jobs.job_parties import parse_address
+    from secagg.joint.consortium import Consortium, changes
+    from secagg.joint.consortium.organisation import Needed
+
     own = Home.open(home)
     consortium = Consortium.load(own)
     before = consortium.members[consortium.me].needed
@@ -193,6 +207,9 @@ def rotate(
 
     Writes the member file that tells the others.
     """
+    from secagg.joint.consortium import Consortium, changes
+    from secagg.network.identity import fingerprint
+
     own = Home.open(home)
     path = changes.rotate(own, new=_given(key, certificate), authority=authority, lost=lost)
     consortium = Consortium.load(own)
@@ -210,6 +227,8 @@ def remove(
 
     Each other member does the same.
     """
+    from secagg.joint.consortium import Consortium, changes
+
     own = Home.open(home)
     changes.remove(own, name)
     say(stdout(), f"{name} is removed, and its certificate is refused from now on")
@@ -218,9 +237,9 @@ def remove(
 
 def _roles(given: list[str] | None) -> tuple[str, ...]:
     for role in given or ():
-        if role not in ROLES:
-            raise UsageError(f"expected --role of {', '.join(ROLES)}, got {role!r:.40}")
-    return tuple(dict.fromkeys(given or ROLES))
+        if role not in _ROLES:
+            raise UsageError(f"expected --role of {', '.join(_ROLES)}, got {role!r:.40}")
+    return tuple(dict.fromkeys(given or _ROLES))
 
 
 def _given(key: Path | None, certificate: Path | None) -> tuple[Path, Path] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -23,18 +23,15 @@ from secagg.cli.table_options import (
     TableOptions,
     ThousandsOption,
 )
-from secagg.data import synthetic
 from secagg.data.dialect import Dialect
-from secagg.data.reports import ReadReport
 from secagg.errors import SecaggError, UsageError
 from secagg.home import Home
-from secagg.jobs.example_files import write_example
-from secagg.jobs.job import Job
-from secagg.jobs.job_file import load_job
-from secagg.patterns.counts import repeated_rows
-from secagg.patterns.parameters import units
-from secagg.patterns.pattern import Contribution
-from secagg.query.schema import Columns
+
+if TYPE_CHECKING:
+    from secagg.data.reports import ReadReport
+    from secagg.jobs.job import Job
+    from secagg.patterns.pattern import Contribution
+    from secagg.query.schema import Columns
 
 __all__ = ["app"]
 
@@ -74,6 +71,9 @@ def make(
     With PATTERN: small tables of a few organisations, and a job file that a run on this machine takes. Without: transfers
     and deposits of banks for collectors and structuring, with truth.json, which says where the fraud is.
     """
+    from secagg.data import synthetic
+    from secagg.jobs.example_files import write_example
+
     sizes = {"start": start, "days": days, "currency_decimals": currency_decimals}
     given = {name: value for name, value in sizes.items() if value is not None}
     if pattern is None:
@@ -131,6 +131,8 @@ def check(
     "duckdb:SELECT ...". Several are read as one table. No value of the table is shown. The exit status is 2 if a run
     would refuse the table.
     """
+    from secagg.jobs.job_file import load_job
+
     job = load_job(job_file, with_certificates=False)
     if as_ is not None:
         job.check_takes_part(as_)
@@ -211,6 +213,8 @@ def _repeats(report: ReadReport, columns: Columns) -> tuple[str, ...]:
     """Return a warning of rows that may be there twice; only where amounts with a time are added up."""
     if not report.amounts or not report.window:
         return ()
+    from secagg.patterns.counts import repeated_rows
+
     rows = repeated_rows(columns)
     if not rows:
         return ()
@@ -234,6 +238,8 @@ def _times(job: Job, report: ReadReport) -> list[tuple[str, Any]]:
 
 def _print_limits(console: Console, job: Job, contribution: Contribution) -> None:
     """Print the contribution's largest numbers against what the job allows, and what would be announced."""
+    from secagg.patterns.parameters import units
+
     decimals = job.data.currency_decimals
     limits = []
     for limit in contribution.limits():

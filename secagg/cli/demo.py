@@ -15,9 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import numpy as np
 import typer
 from rich.console import Console
 
@@ -25,26 +24,20 @@ from secagg.cli.demo_example import demonstrate
 from secagg.cli.job_shown import opened_table, phase_table, probability
 from secagg.cli.progress import Style, shown_progress
 from secagg.cli.show import seconds, size, stdout, table
-from secagg.data.synthetic import Truth, make
 from secagg.errors import SecaggError, UsageError
-from secagg.jobs.inputs import InputTables
-from secagg.jobs.job import Address, Job
-from secagg.jobs.job_file import load_job
-from secagg.jobs.local import free_addresses, run_parties
-from secagg.jobs.spreadsheet import text_of
-from secagg.network.identity import create_identity
-from secagg.party import PartyId
-from secagg.patterns.banking import COLLECTORS, STRUCTURING
-from secagg.patterns.group_by import GroupByPattern
-from secagg.patterns.parameters import units
-from secagg.patterns.pattern import Result, Tables
+
+if TYPE_CHECKING:
+    from secagg.data.synthetic import Truth
+    from secagg.jobs.job import Address, Job
+    from secagg.party import PartyId
+    from secagg.patterns.group_by import GroupByPattern
+    from secagg.patterns.pattern import Result, Tables
 
 _MARK: Final = ".secagg-demo"
 _SHOWN: Final = 5
 _COMPUTING: Final = 3
 _BANKS: Final = 3
 _ROWS: Final = 30_000
-_PATTERNS: Final[tuple[GroupByPattern, ...]] = (COLLECTORS, STRUCTURING)
 
 Found = dict[str, tuple[int, ...]]
 
@@ -96,6 +89,8 @@ def run_demo(out: Path, *, banks: int, rows: int, seed: int) -> None:
       UsageError: fewer than three banks, or another directory.
       SecaggError: a run failed.
     """
+    from secagg.data.synthetic import make
+
     console, begin = stdout(), time.monotonic()
     if banks < _COMPUTING:
         raise UsageError(f"expected at least {_COMPUTING} banks, got {banks}")
@@ -107,11 +102,17 @@ def run_demo(out: Path, *, banks: int, rows: int, seed: int) -> None:
         f"{len(truth.collectors)} collectors and {len(truth.customers)} structuring customers. Every bank is a process "
         "of its own with its own table; they talk over mutually authenticated TLS.\n"
     )
-    for pattern in _PATTERNS:
+    for pattern in _patterns():
         _show(console, out, truth, pattern)
     console.print(
         f"{seconds(time.monotonic() - begin)} in all. Tables, keys, job files, results and run records are in {out}."
     )
+
+
+def _patterns() -> tuple[GroupByPattern, ...]:
+    from secagg.patterns.banking import COLLECTORS, STRUCTURING
+
+    return COLLECTORS, STRUCTURING
 
 
 def clear(out: Path) -> None:
@@ -131,6 +132,10 @@ def clear(out: Path) -> None:
 
 def _move_in(out: Path, truth: Truth) -> None:
     """Give each bank a directory with its tables, its key, everybody's certificates, and the job files."""
+    from secagg.jobs.local import free_addresses
+    from secagg.network.identity import create_identity
+    from secagg.patterns.banking import COLLECTORS, STRUCTURING
+
     addresses = dict(zip(truth.banks, free_addresses(len(truth.banks)), strict=True))
     parameters = {
         COLLECTORS.name: {
@@ -143,7 +148,7 @@ def _move_in(out: Path, truth: Truth) -> None:
     for bank in truth.banks:
         home = out / bank
         create_identity(bank).save(home)
-        for pattern in _PATTERNS:
+        for pattern in _patterns():
             (table_name,) = pattern.inputs
             (out / "tables" / f"{bank}.{table_name}.csv").rename(home / f"{table_name}.csv")
             text = _job_text(truth, pattern.name, parameters[pattern.name], addresses)
@@ -188,6 +193,9 @@ class _Bank:
 
 
 def _show(console: Console, out: Path, truth: Truth, pattern: GroupByPattern) -> None:
+    from secagg.jobs.job_file import load_job
+    from secagg.jobs.local import run_parties
+
     name = pattern.name
     job = load_job(out / truth.banks[0] / f"{name}.toml")
     shown = ", ".join(f"{k} {v}" for k, v in job.shown_parameters().items() if "max" not in k)
@@ -201,7 +209,7 @@ def _show(console: Console, out: Path, truth: Truth, pattern: GroupByPattern) ->
         raise UsageError(*(f"{bank}: {text}" for bank, text in elsewhere.items()))
     took = time.monotonic() - begin
     banks = {bank: _look(out / bank, bank, job, pattern) for bank in truth.banks}
-    planted = set(truth.collectors if pattern is COLLECTORS else truth.customers)
+    planted = set(truth.collectors if pattern is _patterns()[0] else truth.customers)
     tables = {name: bank.tables for name, bank in banks.items()}
     pooled = pattern.reference(job.parameters, job.terms, tables)
     _print_findings(console, job, banks, planted)
@@ -217,6 +225,11 @@ def _command(home: Path, bank: str, pattern: GroupByPattern) -> list[str]:
 
 
 def _look(home: Path, bank: str, job: Job, pattern: GroupByPattern) -> _Bank:
+    import numpy as np
+
+    from secagg.jobs.inputs import InputTables
+    from secagg.jobs.spreadsheet import text_of
+
     (table_name,) = pattern.inputs
     tables = InputTables(job, str(home / f"{table_name}.csv"))()
     rows = pattern.group_rows(job.parameters, tables)
@@ -236,6 +249,8 @@ def _look(home: Path, bank: str, job: Job, pattern: GroupByPattern) -> _Bank:
 
 
 def _print_findings(console: Console, job: Job, banks: Mapping[str, _Bank], planted: set[str]) -> None:
+    from secagg.patterns.parameters import units
+
     (table_name,) = job.pattern.inputs
     columns = tuple(job.pattern.results)
     rows = [

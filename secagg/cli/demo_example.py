@@ -7,6 +7,7 @@ import io
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -14,16 +15,11 @@ from secagg.cli.job_shown import opened_table
 from secagg.cli.progress import Style, shown_progress
 from secagg.cli.show import say, seconds, size, table
 from secagg.errors import SecaggError, UsageError
-from secagg.jobs.example_files import ExampleFiles, write_example
-from secagg.jobs.inputs import InputTables
-from secagg.jobs.job import Job
-from secagg.jobs.local import run_locally
-from secagg.jobs.output import Output
-from secagg.jobs.results import result_csv
-from secagg.jobs.signature import read_record
-from secagg.jobs.spreadsheet import text_of
-from secagg.party import PartyId
-from secagg.patterns.example import first_difference, not_found
+
+if TYPE_CHECKING:
+    from secagg.jobs.example_files import ExampleFiles
+    from secagg.jobs.job import Job
+    from secagg.party import PartyId
 
 _SHOWN = 8
 
@@ -37,6 +33,11 @@ def demonstrate(console: Console, pattern: str, out: Path, *, seed: int) -> None
       UsageError: there is no such pattern, or it brings no example data.
       SecaggError: a run failed, or told something else than the pooled tables say.
     """
+    from secagg.jobs.example_files import write_example
+    from secagg.jobs.local import run_locally
+    from secagg.jobs.output import Output
+    from secagg.jobs.signature import read_record
+
     begin = time.monotonic()
     files = write_example(pattern, out / "example", seed=seed)
     job, results = files.job, out / "results"
@@ -73,6 +74,8 @@ def _rows(path: Path) -> Rows:
 
 
 def _parsed(text: str) -> Rows:
+    from secagg.jobs.spreadsheet import text_of
+
     return [tuple(map(text_of, row)) for row in list(csv.reader(io.StringIO(text)))[1:]]
 
 
@@ -94,6 +97,10 @@ def _print_told(console: Console, files: ExampleFiles, told: Mapping[PartyId, Ro
 
 def _compare(console: Console, files: ExampleFiles, told: Mapping[PartyId, Rows]) -> None:
     """Compare what was told with everybody's tables in one place, which no party could do."""
+    from secagg.jobs.inputs import InputTables
+    from secagg.jobs.results import result_csv
+    from secagg.patterns.example import first_difference, not_found
+
     job, example = files.job, files.example
     tables = {
         name: InputTables(job, [f"{t}={path}" for t, path in own.items()], allow_empty=True, me=name)()

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from secagg.cli.show import say, stdout
-from secagg.network.identity import create_identity, fingerprint, read_certificate
 
 __all__ = ["app"]
 
@@ -24,6 +23,8 @@ def new(
 
     Nothing is overwritten. The key stays here; the certificate goes to the other parties.
     """
+    from secagg.network.identity import create_identity
+
     identity = create_identity(name)
     key, certificate = identity.save(out)
     console = stdout()
@@ -39,6 +40,8 @@ def show(file: Annotated[Path, typer.Argument(help="A certificate (.crt).")]) ->
 
     Compare it with its owner by phone. What the certificate says of itself is its maker's word alone.
     """
+    from secagg.network.identity import fingerprint, read_certificate
+
     certificate = read_certificate(file)
     console = stdout()
     say(console, fingerprint(certificate))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,23 +16,13 @@ from secagg.cli.show import say, stdout
 from secagg.errors import UsageError
 from secagg.files import write_file
 from secagg.home import Home
-from secagg.jobs.agreement import OFF
-from secagg.jobs.job import Job
-from secagg.jobs.job_file import load_job
-from secagg.jobs.plain_words import explained
-from secagg.joint.approval import approve as approve_job
-from secagg.joint.approval import status_of
-from secagg.joint.approval.approval import RUN, TEMPLATE
-from secagg.joint.approval.keys import load_key, read_public_key
-from secagg.joint.approval.templates import pattern_template, query_template
-from secagg.joint.consortium import Consortium
-from secagg.patterns.registry import find
+
+if TYPE_CHECKING:
+    from secagg.jobs.job import Job
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Write jobs, see what they do, and approve them.", no_args_is_help=True)
-
-app.command()(papers)
 
 JobArgument = Annotated[Path, typer.Argument(metavar="JOB", help="A job file.")]
 
@@ -53,6 +43,10 @@ def new(
 
     It is for PATTERN or a query, with the consortium's members as parties.
     """
+    from secagg.joint.approval.templates import pattern_template, query_template
+    from secagg.joint.consortium import Consortium
+    from secagg.patterns.registry import find
+
     if (pattern is None) == (sql is None):
         raise UsageError("expected a PATTERN, or --sql FILE")
     own = Home.find(home)
@@ -114,6 +108,12 @@ def approve(
 
     The approval binds every field that parties agree on. It goes to approvals/ of the organisation's folder.
     """
+    from secagg.jobs.job_file import load_job
+    from secagg.joint.approval import approve as approve_job
+    from secagg.joint.approval.approval import RUN, TEMPLATE
+    from secagg.joint.approval.keys import load_key, read_public_key
+    from secagg.joint.consortium import Consortium
+
     own = None if consortium is not None else Home.open(home)
     known = (
         Consortium.read(consortium)
@@ -142,6 +142,12 @@ def show(job_file: JobArgument, home: HomeOption = None) -> None:
 
     Its approvals, what is missing, and how often it ran.
     """
+    from secagg.jobs.agreement import OFF
+    from secagg.jobs.job_file import load_job
+    from secagg.joint.approval import status_of
+    from secagg.joint.approval.approval import RUN
+    from secagg.joint.consortium import Consortium
+
     own = Home.open(home)
     job = load_job(job_file, known=Consortium.load(own).directory())
     console = stdout()
@@ -164,6 +170,8 @@ def show(job_file: JobArgument, home: HomeOption = None) -> None:
 
 def print_plain_words(console: Console, job: Job) -> None:
     """Print a job as the persons who approve it read it."""
+    from secagg.jobs.plain_words import explained
+
     words = explained(job)
     _section(console, "What is computed", [words.computes])
     _section(console, "What everybody learns", words.everybody)
@@ -178,3 +186,6 @@ def _section(console: Console, title: str, lines: tuple[str, ...] | list[str]) -
     for line in lines:
         say(console, f"- {line}")
     console.print()
+
+
+app.command()(papers)

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import RenderableType
 from rich.markup import escape
 
 from secagg.cli.show import seconds, size, table
 from secagg.cost.network import Network
-from secagg.cost.operation import Cost
-from secagg.jobs.computed import query_of
-from secagg.jobs.job import Job
-from secagg.ledger import START_PHASE
-from secagg.network.identity import fingerprint
-from secagg.patterns.pattern import Disclosure
 from secagg.printable import printable, printable_lines
+
+if TYPE_CHECKING:
+    from secagg.cost.operation import Cost
+    from secagg.jobs.job import Job
+    from secagg.patterns.pattern import Disclosure
 
 # A computing party's own work, with three of them on one two-core machine.
 _COMPUTE_S_PER_BYTE: Final = 8e-9
@@ -37,6 +36,8 @@ def opened_table(disclosures: Sequence[Disclosure], everybody: Sequence[str]) ->
 
 def phase_table(ledger: Mapping[str, Any], *, title: str) -> RenderableType:
     """Return what a run cost one party by phase, from its run record."""
+    from secagg.ledger import START_PHASE
+
     costs = {**ledger["phases"], "total": ledger["total"]}
     rows = [
         (
@@ -63,6 +64,8 @@ def explain(
       networks: for which the time is given.
       assumed: the counts are a guess of ours.
     """
+    from secagg.jobs.computed import query_of
+
     yield escape(printable(f"{job.name}: {job.pattern.name}, {job.pattern.summary}"))
     if job.installed.origin.module_sha256:
         yield escape(
@@ -119,6 +122,8 @@ def probability(log2: float | None) -> str:
 
 
 def _members_table(job: Job) -> RenderableType:
+    from secagg.network.identity import fingerprint
+
     recipients = job.pattern.recipients(job.terms)
     rows = []
     for member in job.members:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-from cryptography import x509
+from typing import TYPE_CHECKING
 
 from secagg.home import Home
-from secagg.joint.audit.bundle import certificates_in
-from secagg.joint.consortium.consortium import directory_of
-from secagg.network.identity import fingerprint
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 __all__ = ["known_certificates"]
 
@@ -20,6 +19,10 @@ def known_certificates(home: Path | None) -> dict[str, x509.Certificate]:
     Raises:
       UsageError: as `Home.find` and `Consortium.load`.
     """
+    from secagg.joint.audit.bundle import certificates_in
+    from secagg.joint.consortium.consortium import directory_of
+    from secagg.network.identity import fingerprint
+
     own = Home.find(home)
     if own is None:
         return {}

@@ -12,9 +12,6 @@ from secagg.cli.run import HomeOption
 from secagg.cli.show import say, stdout, table
 from secagg.errors import UsageError
 from secagg.home import Home
-from secagg.jobs.job_file import load_job
-from secagg.joint.audit.bundle import read_bundle
-from secagg.joint.consortium import Consortium
 
 __all__ = ["papers", "runs"]
 
@@ -31,6 +28,8 @@ def papers(
     It says who takes part, who learns what, what may be inferred, which measures there are and what is kept. It leaves
     gaps for what only people can answer. It is help and no legal advice.
     """
+    from secagg.jobs.job_file import load_job
+    from secagg.joint.consortium import Consortium
     from secagg.joint.report.papers import annex  # with the engine of templates
 
     own = Home.find(home)
@@ -66,6 +65,7 @@ def runs(
     It comes from the audit log, which is checked first: when, which job, with whom, how many rows, how it ended. With
     --csv also what was opened to whom.
     """
+    from secagg.joint.audit.bundle import read_bundle
     from secagg.joint.report.papers import register, register_csv
 
     path = Home.open(home).audit_log if log is None else log

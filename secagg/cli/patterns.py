@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from secagg.cli.show import complain, say, stdout, table
 from secagg.errors import UsageError
-from secagg.patterns.parameters import shown_parameters
-from secagg.patterns.pattern import RoleSize
-from secagg.patterns.registry import Installed, find, names
-from secagg.query.schema import Category, Integer, Money, Real, Schema, Type
+
+if TYPE_CHECKING:
+    from secagg.patterns.pattern import RoleSize
+    from secagg.patterns.registry import Installed
+    from secagg.query.schema import Schema, Type
 
 __all__ = ["patterns"]
-
-_WORDS: Final[Mapping[type[Type], str]] = {Money: "amount"}
 
 
 def patterns() -> None:
     """List what can be computed, with parameters and defaults."""
+    from secagg.patterns.registry import find, names
+
     console = stdout()
     for name in names():
         try:
@@ -31,6 +31,8 @@ def patterns() -> None:
 
 
 def _describe(console: Console, installed: Installed) -> None:
+    from secagg.patterns.parameters import shown_parameters
+
     pattern = installed.pattern
     say(console, f"{pattern.name}: {pattern.summary}")
     if installed.origin.module_sha256:
@@ -51,6 +53,8 @@ def _columns(schema: Schema) -> str:
 
 
 def _type(kind: Type) -> str:
+    from secagg.query.schema import Category, Integer, Money, Real
+
     if isinstance(kind, Integer):
         return f"integer, {kind.min} to {kind.max}"
     if isinstance(kind, Category):
@@ -58,7 +62,7 @@ def _type(kind: Type) -> str:
     if isinstance(kind, Real):
         further = ", further ones are cut" if kind.cut else ""
         return f"number, {kind.min} to {kind.max}, {kind.decimals} decimals{further}"
-    return _WORDS.get(type(kind), type(kind).__name__.lower())
+    return "amount" if isinstance(kind, Money) else type(kind).__name__.lower()
 
 
 def _count(size: RoleSize) -> str:

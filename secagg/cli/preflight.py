@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,16 +28,12 @@ from secagg.cli.table_options import (
 from secagg.data.dialect import Dialect
 from secagg.errors import SecaggError
 from secagg.home import Home
-from secagg.jobs.gates import Gate, agreement, ordered
-from secagg.jobs.inputs import InputTables
-from secagg.jobs.job import Job
-from secagg.jobs.job_file import load_job
-from secagg.jobs.job_parties import parse_address
-from secagg.joint import gates_of
-from secagg.joint.preflight.findings import HERE, Finding
-from secagg.joint.preflight.here import look_here
-from secagg.joint.preflight.peers import look_at_peers
-from secagg.joint.resume import resuming_of
+
+if TYPE_CHECKING:
+    from secagg.jobs.gates import Gate
+    from secagg.jobs.inputs import InputTables
+    from secagg.jobs.job import Job
+    from secagg.joint.preflight.findings import Finding
 
 __all__ = ["preflight"]
 
@@ -51,6 +47,8 @@ class _Told:
         self._console = stdout()
 
     def __call__(self, finding: Finding) -> None:
+        from secagg.joint.preflight.findings import HERE
+
         if finding.status == "FAILED":
             self.own |= finding.where == HERE
             self.peers |= finding.where != HERE
@@ -116,6 +114,15 @@ def preflight(
     leaves. Each line begins with PASSED, WARNING or FAILED. Exit status: 0 nothing failed, 1 a peer's check failed or it
     did not answer, 2 something failed here.
     """
+    from secagg.jobs.gates import agreement, ordered
+    from secagg.jobs.job_file import load_job
+    from secagg.jobs.job_parties import parse_address
+    from secagg.joint import gates_of
+    from secagg.joint.preflight.findings import HERE, Finding
+    from secagg.joint.preflight.here import look_here
+    from secagg.joint.preflight.peers import look_at_peers
+    from secagg.joint.resume import resuming_of
+
     tell = _Told(as_json=as_json)
     dialect = Dialect(encoding, delimiter, decimal, thousands, date_format)
     options = TableOptions(map_ or [], bad_rows, dialect, allow_empty, sources)
@@ -176,6 +183,8 @@ def preflight(
 def _tables(
     job: Job, me: str, options: TableOptions, data: list[str] | None, home: Home | None, tell: _Told
 ) -> InputTables | None:
+    from secagg.joint.preflight.findings import HERE, Finding
+
     if me not in job.input_parties:
         return None
     try:

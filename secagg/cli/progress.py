@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 from rich.console import Console
@@ -18,9 +18,11 @@ from rich.progress import Progress as Bars
 from secagg.cli.exits import status_of
 from secagg.cli.show import duration, say, size, stderr
 from secagg.errors import SecaggError
-from secagg.jobs.local import OnProgress, error_line, progress_line
-from secagg.jobs.run import CONNECT, READ, Progress
 from secagg.printable import printable
+
+if TYPE_CHECKING:
+    from secagg.jobs.local import OnProgress
+    from secagg.jobs.run import Progress
 
 __all__ = ["Style", "describe", "errors_as_asked", "shown_progress"]
 
@@ -41,6 +43,8 @@ class Style(StrEnum):
 @contextmanager
 def errors_as_asked(style: Style) -> Iterator[None]:
     """Tell errors as JSON where progress is."""
+    from secagg.jobs.local import error_line
+
     try:
         yield
     except SecaggError as error:
@@ -53,6 +57,8 @@ def errors_as_asked(style: Style) -> Iterator[None]:
 @contextmanager
 def shown_progress(style: Style) -> Iterator[OnProgress]:
     """Show how far parties are while the body runs; on standard error."""
+    from secagg.jobs.local import progress_line
+
     console = stderr()
     if style is Style.auto:
         style = Style.bars if console.is_terminal else Style.lines
@@ -133,6 +139,8 @@ def _tell_news(console: Console, progress: Progress) -> None:
 
 def describe(progress: Progress) -> str:
     """Return what a party is doing, in words."""
+    from secagg.jobs.run import CONNECT, READ
+
     names = ", ".join(progress.waiting_for)
     if progress.phase == CONNECT:
         there = ", ".join(progress.present) or "nobody yet"

@@ -14,7 +14,6 @@ from secagg.cli.show import say, stderr, stdout
 from secagg.errors import UsageError
 from secagg.files import write_file
 from secagg.home import Home
-from secagg.network.identity import read_certificate
 
 __all__ = ["report", "write_page"]
 
@@ -47,9 +46,11 @@ def report(
     It tells the answer, what each party put in and learnt, what was agreed, whom it trusts, what it cost, and whether
     record, result and audit log fit together. It holds no script and fetches nothing. The exit status is 1 if a check fails.
     """
+
     # With the engine of templates, which other commands do without.
     from secagg.joint.report.contents import find_record, load_report
     from secagg.joint.report.page import render
+    from secagg.network.identity import read_certificate
 
     record = find_record(run)
     if log is None:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,23 +32,14 @@ from secagg.cli.table_options import (
 )
 from secagg.cli.worker_options import WorkerFolderOption, WorkerMemoryOption, WorkersOption, workplace_of
 from secagg.data.dialect import Dialect
-from secagg.data.source_files import SOURCES
 from secagg.errors import UsageError
 from secagg.home import Home
-from secagg.jobs.job import Job, Member
-from secagg.jobs.job_file import load_job
-from secagg.jobs.job_parties import LONGEST_S, parse_address
-from secagg.jobs.local import OnProgress, run_locally
-from secagg.jobs.output import Output
-from secagg.jobs.record import write_record
-from secagg.jobs.resuming import NAME as RESUME
-from secagg.jobs.run import Progress, run_job
-from secagg.jobs.signature import read_record, with_private_part
-from secagg.jobs.unable import Cause, telling_others
-from secagg.joint.consortium import Consortium
-from secagg.joint.gates import gates_of
-from secagg.joint.resume import resuming_of
-from secagg.network.identity import Identity, check_name, load_identity
+
+if TYPE_CHECKING:
+    from secagg.jobs.job import Job, Member
+    from secagg.jobs.local import OnProgress
+    from secagg.jobs.run import Progress
+    from secagg.network.identity import Identity
 
 __all__ = ["HomeOption", "duration_of", "identity_at", "run", "who_takes_part"]
 
@@ -130,6 +121,19 @@ def run(
     source file. Its folder (--home) says what was approved. With --local, every party is a process on this machine,
     and --data NAME=TABLE gives each its table.
     """
+    from secagg.data.source_files import SOURCES
+    from secagg.jobs.job_file import load_job
+    from secagg.jobs.job_parties import parse_address
+    from secagg.jobs.local import run_locally
+    from secagg.jobs.output import Output
+    from secagg.jobs.record import write_record
+    from secagg.jobs.resuming import NAME as RESUME
+    from secagg.jobs.run import run_job
+    from secagg.jobs.signature import read_record, with_private_part
+    from secagg.jobs.unable import Cause, telling_others
+    from secagg.joint.gates import gates_of
+    from secagg.joint.resume import resuming_of
+
     stop: Stop = context.obj
     with errors_as_asked(progress):
         dialect = Dialect(encoding, delimiter, decimal, thousands, date_format)
@@ -229,6 +233,8 @@ def run(
 
 def _measured(job: Job, metrics: str | None, on_progress: OnProgress) -> OnProgress:
     """Return what tells Prometheus as well how far the run is, where it is asked to."""
+    from secagg.jobs.job_parties import parse_address
+
     if metrics is None:
         return on_progress
     if importlib.util.find_spec("prometheus_client") is None:
@@ -249,6 +255,8 @@ def who_takes_part(
     home: Home | None, name: str | None, identity: Path | None
 ) -> tuple[str, Path, Mapping[str, Member]]:
     """Return this party's name, where its identity is, and whom its consortium knows; raises `UsageError`."""
+    from secagg.joint.consortium import Consortium
+
     known: Mapping[str, Member] = {}
     if home is not None and home.consortium.exists():
         consortium = Consortium.load(home)
@@ -262,6 +270,8 @@ def who_takes_part(
 
 def duration_of(text: str) -> float:
     """Return a time of the command line in seconds; raises `UsageError`."""
+    from secagg.jobs.job_parties import LONGEST_S
+
     found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([smh]?)", text)
     count = float(found[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
     if not 0 < count <= LONGEST_S:
@@ -273,6 +283,8 @@ def duration_of(text: str) -> float:
 
 def identity_at(name: str, path: Path) -> Identity:
     """Return the identity that --identity names; errors as `load_identity`."""
+    from secagg.network.identity import check_name, load_identity
+
     check_name(name)
     if path.is_dir():
         return load_identity(name, path / f"{name}.key", path / f"{name}.crt")

@@ -15,7 +15,6 @@ from secagg.cli.show import say, stdout
 from secagg.errors import UsageError
 from secagg.files import read_file
 from secagg.home import Home
-from secagg.jobs.job_parties import parse_address
 
 __all__ = ["serve"]
 
@@ -55,6 +54,8 @@ def serve(
     Jobs are the files in jobs/ of the folder. Each is run once it is approved, or as often as serve.toml says. A run that is
     interrupted goes on. Results and records are in runs/, what happened is in serve.log.
     """
+    from secagg.jobs.job_parties import parse_address
+
     missing = [name for name in _NEEDS if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"secagg serve needs {', '.join(missing)}: pip install 'secagg[serve]'")
@@ -90,6 +91,7 @@ def _page(
     """Start the page in a thread; return its server, and the link by which one comes in."""
     import uvicorn
 
+    from secagg.jobs.job_parties import parse_address
     from secagg.joint.serve.guard import Guard, is_loopback, page_key
     from secagg.joint.serve.page import Page
 

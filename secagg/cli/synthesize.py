@@ -7,17 +7,17 @@ import importlib.metadata
 import io
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from secagg.cli.show import say, stdout
 from secagg.errors import DataError, UsageError
 from secagg.files import file_digest, write_file
-from secagg.jobs.job_file import load_job
-from secagg.jobs.spreadsheet import cell_of, text_of
 from secagg.printable import printable
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["synthesize"]
 
@@ -40,7 +40,11 @@ def synthesize(
     A file beside the table, of the same name with .json, says from what it was made and what it costs. The table is as
     private as the result: it is made of nothing else.
     """
+    import numpy as np
+
     from secagg.dp.synthesis import synthesize as make
+    from secagg.jobs.job_file import load_job
+    from secagg.jobs.spreadsheet import cell_of
     from secagg.patterns.health import NOISY_MARGINALS
 
     job = load_job(job_file, with_certificates=False)
@@ -93,6 +97,10 @@ def _counts(result: Path, names: list[str]) -> np.ndarray[Any, np.dtype[np.float
     Raises:
       UsageError: the file cannot be read. DataError: it is not the result of this job.
     """
+    import numpy as np
+
+    from secagg.jobs.spreadsheet import text_of
+
     try:
         lines = list(csv.reader(io.StringIO(result.read_text("utf-8"))))
     except OSError as error:

@@ -9,15 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from secagg.data.dialect import EPOCHS, Dialect
-from secagg.data.source_files import SOURCES, SourceFile
 from secagg.home import Home
-from secagg.jobs.inputs import InputTables
-from secagg.jobs.job import Job
+
+if TYPE_CHECKING:
+    from secagg.data.source_files import SourceFile
+    from secagg.jobs.inputs import InputTables
+    from secagg.jobs.job import Job
 
 __all__ = [
     "AllowEmptyOption",
@@ -99,6 +101,8 @@ class TableOptions:
 
     def source_file(self, home: Home | None) -> SourceFile | None:
         """Return the owner's source file: the one that is named, or that of its home folder, or none."""
+        from secagg.data.source_files import SOURCES, SourceFile
+
         path = self.sources
         if path is None and home is not None and (home.path / SOURCES).exists():
             path = home.path / SOURCES
@@ -108,6 +112,8 @@ class TableOptions:
         self, job: Job, sources: Sequence[str], *, me: str | None = None, home: Home | None = None
     ) -> InputTables:
         """Return the tables of a party of this job; errors as in `InputTables`."""
+        from secagg.jobs.inputs import InputTables
+
         return InputTables(
             job,
             sources,

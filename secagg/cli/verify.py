@@ -14,11 +14,6 @@ from secagg.cli.run import HomeOption
 from secagg.cli.show import say, stderr, stdout
 from secagg.files import file_digest
 from secagg.home import Home
-from secagg.jobs.signature import read_record, recorded_files, verify_record, with_private_part
-from secagg.joint.audit.bundle import read_bundle
-from secagg.joint.audit.log import AuditLog
-from secagg.joint.audit.verification import check_record
-from secagg.network.identity import fingerprint, read_certificate
 
 __all__ = ["verify"]
 
@@ -53,6 +48,9 @@ def verify(
     RECORD is NAME.JOB.json. Its files are the result and the input tables; the entry is that of the audit log. The exit
     status is 1 if something was changed, or if a result cannot be checked.
     """
+    from secagg.jobs.signature import read_record, recorded_files, verify_record, with_private_part
+    from secagg.network.identity import fingerprint, read_certificate
+
     record = read_record(record_file)
     known = read_certificate(certificate) if certificate is not None else None
     signer = verify_record(record, known)
@@ -100,6 +98,10 @@ def _logged(record: Mapping[str, Any], log: Path | None, home: Path | None) -> t
     Raises:
       AuthenticationError: the log has another record of this run, or was changed.
     """
+    from secagg.joint.audit.bundle import read_bundle
+    from secagg.joint.audit.log import AuditLog
+    from secagg.joint.audit.verification import check_record
+
     if log is None:
         own = Home.find(home)
         if own is None or not own.audit_log.is_file():

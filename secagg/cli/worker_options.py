@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.util
 import re
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from secagg.errors import UsageError
-from secagg.jobs.job import Job
-from secagg.jobs.shards import LocalWorkers, Workers, Workplace
+
+if TYPE_CHECKING:
+    from secagg.jobs.job import Job
+    from secagg.jobs.shards import Workers, Workplace
 
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _LEAST: Final = 1 << 28  # what an interpreter with numpy takes of address space, and some
@@ -47,6 +49,8 @@ def workplace_of(job: Job, where: str | None, *, folder: Path, memory: str | Non
     Raises:
       UsageError: options of a job without shards, that name no workers, or that bound a cluster's memory.
     """
+    from secagg.jobs.shards import Workplace
+
     if job.shards == 1:
         if where is not None or memory is not None:
             raise UsageError(
@@ -64,6 +68,8 @@ def workplace_of(job: Job, where: str | None, *, folder: Path, memory: str | Non
 
 
 def _workers(where: str) -> Workers:
+    from secagg.jobs.shards import LocalWorkers
+
     kind, colon, address = where.partition(":")
     if kind == "local" and not colon:
         return LocalWorkers()

@@ -16,7 +16,7 @@ def test_a_campaign_prints_a_line_a_case_and_writes_three_files(capsys, tmp_path
     first = Ended(capsys, *command)
     assert first.status == 0
     assert sum(line.endswith("  equal") for line in first.out.splitlines()) == 4
-    assert "Predicted seconds on networks" in first.out
+    assert "Predicted times on networks" in first.out
     assert "4 cases in" in first.out
     assert {path.name for path in tmp_path.iterdir()} == {
         f"results.{e}" for e in ("jsonl", "csv", "json", "parquet")

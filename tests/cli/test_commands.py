@@ -208,7 +208,7 @@ def test_an_unexpected_error_shows_its_traceback_with_escapes(
     def broken(*_: object, **options: object) -> None:
         raise ZeroDivisionError("bad\x1b[2J")
 
-    monkeypatch.setattr("secagg.cli.check.load_job", broken)
+    monkeypatch.setattr("secagg.jobs.job_file.load_job", broken)
     with pytest.raises(SystemExit) as end:
         main(["check", str(folder / "job.toml")])
     assert end.value.code == 1
@@ -542,7 +542,7 @@ def run_that_ends(monkeypatch: pytest.MonkeyPatch, before_writing: Callable[[], 
         }  # fmt: skip
         return Part(job, me, read).told(job.pattern.results, [("@anna", 2, 1_100_050)], record)
 
-    monkeypatch.setattr("secagg.cli.run.run_job", fake)
+    monkeypatch.setattr("secagg.jobs.run.run_job", fake)
 
 
 @pytest.mark.slow
@@ -591,7 +591,7 @@ def test_a_local_run_tells_which_parties_had_to_write_elsewhere(
     capsys: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = dict.fromkeys(("north", "south", "west"), "out is full; written instead: /home/x.csv")
-    monkeypatch.setattr("secagg.cli.run.run_locally", lambda *_, **__: elsewhere)
+    monkeypatch.setattr("secagg.jobs.local.run_locally", lambda *_, **__: elsewhere)
     ended = Ended(capsys, "run", folder / "job.toml", "--local", "--out", folder / "out")
     assert ended.status == 3
     assert ended.err.splitlines() == [f"secagg: {name}: {text}" for name, text in elsewhere.items()]

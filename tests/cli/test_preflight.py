@@ -142,7 +142,7 @@ def test_what_the_folder_does_not_allow_is_told_by_the_name_of_its_gate(
 
     home = folder / "home"
     home.mkdir(mode=0o700)
-    monkeypatch.setattr("secagg.cli.preflight.gates_of", lambda home, job, identity: (Spent(),))
+    monkeypatch.setattr("secagg.joint.gates.gates_of", lambda home, job, identity: (Spent(),))
     shown = preflight("--alone", "--home", str(home))
     assert shown.status == 2
     assert "south has spent its budget for test; grant more" in shown.line("FAILED   here: budget")

@@ -103,7 +103,7 @@ def test_whoever_stops_while_it_waits_tells_those_who_are_there(
 def test_a_signal_before_the_wait_for_the_others_leaves_no_record_and_promises_none(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("secagg.cli.run.load_job", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("secagg.jobs.job_file.load_job", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     with pytest.raises(SystemExit) as end:
         main(["run", "j.toml", "--as", "a", "--identity", str(tmp_path), "--out", str(tmp_path / "out")])
     assert end.value.code == 130
@@ -160,7 +160,7 @@ main()
 def test_a_signal_during_a_command_without_a_network_ends_it_with_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("secagg.cli.check.load_job", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("secagg.jobs.job_file.load_job", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     with pytest.raises(SystemExit) as end:
         main(["check", "job.toml"])
     assert end.value.code == 130

@@ -29,6 +29,8 @@ from typing import Any
 
 import pytest
 
+from secagg.cli.commands import COMMANDS
+
 _FORKED_S = 60.0
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of <linux/prctl.h>
 _MOST_DESCRIPTORS = 16
@@ -76,7 +78,20 @@ def _find_secagg(words: list[str]) -> tuple[str, list[str]] | None:
 SECAGG = Programs(
     "warm:SECAGG",
     (
-        *("secagg.cli.commands", "secagg.jobs.run", "secagg.jobs.local", "secagg.joint.serve.supervisor"),
+        # Commands, and what most of them import when they run.
+        *(
+            "secagg.cli.commands",
+            *sorted({f"secagg.cli.{place.partition(':')[0]}" for place, _ in COMMANDS.values()}),
+        ),
+        *("secagg.jobs.run", "secagg.jobs.local", "secagg.jobs.inputs", "secagg.jobs.example_files"),
+        *(
+            "secagg.joint.gates",
+            "secagg.joint.resume",
+            "secagg.joint.serve.supervisor",
+            "secagg.joint.audit.compare",
+        ),
+        *("secagg.joint.consortium.changes", "secagg.joint.preflight.here", "secagg.joint.preflight.peers"),
+        *("secagg.data.source_files", "secagg.data.synthetic", "secagg.bench.campaign"),
         *("secagg.query", "cryptography.hazmat.backends.openssl.backend", "duckdb", "pyarrow"),
         *("sqlglot.optimizer", "uvicorn", "starlette.routing"),
     ),
