@@ -208,7 +208,7 @@ def _check(
     if fields.shards > 1 and not isinstance(pattern, Divisible):
         raise FieldFault(
             "shards",
-            f"{pattern.name} is no query on groups, and cannot be divided into shards; leave shards out",
+            f"{pattern.name} is no query on groups and no SQL, and cannot be divided into shards; leave shards out",
         )
     names = [member.name for member in members]
     roles = check_roles(fields.roles, names, pattern)

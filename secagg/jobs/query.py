@@ -397,6 +397,11 @@ class QueryPattern:
         counts = queries.announced_counts(self.plan, rows, terms.pad_rows_to)
         return queries.expected_cost(self.plan, self._terms(parameters, terms), counts)
 
+    def cost_above_shards(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> Cost:
+        """Return what of the cost of a job in shards its main processes have; arguments as of `cost`."""
+        counts = queries.announced_counts(self.plan, rows, terms.pad_rows_to)
+        return queries.cost_above_shards(self.plan, self._terms(parameters, terms), counts)
+
     def risks(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> list[Risk]:
         """Return the chance that identifiers are confused, and that a run has to be repeated."""
         if not queries.has_identifiers(self.plan):

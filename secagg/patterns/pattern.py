@@ -59,7 +59,7 @@ class Terms:
       pad_rows_to: row counts are announced as the next multiple of this, or of more: see `RoundsUp`.
       max_rows: the largest row count that one input party may announce.
       currency_decimals: an amount of 1 is 10**-currency_decimals units.
-      shards: into how many shards the work is divided; more than one only for patterns that are a query on groups.
+      shards: into how many shards the work is divided; more than one only where `jobs.shards` can divide it.
     """
 
     parties: tuple[PartyId, ...]

@@ -57,7 +57,7 @@ from secagg.query.results import (
 )
 from secagg.query.rows import Rows
 from secagg.query.rules import OwnerRules, apply
-from secagg.query.shards import cost_of_shards, run_shard_after_shard
+from secagg.query.shards import costs_of_shards, run_shard_after_shard
 from secagg.query.terms import QueryTerms as QueryTerms
 
 PHASES: Final = ("share", "compute", "open")
@@ -340,9 +340,23 @@ def expected_cost(plan: Plan, terms: QueryTerms, counts: Mapping[PartyId, Sequen
     if (groups := chosen_groups(plan, terms, counts)) is not None:
         return group_by.cost(groups.layout(counts, terms.shards), terms.parties)
     if terms.shards > 1:
-        before = partial(_before, plan, terms, counts)
-        return cost_of_shards(divided(plan, terms), terms, counts, before)
+        shard, main = _costs_in_shards(plan, terms, counts)
+        # Shards take turns, as with one worker a party: so their rounds add up.
+        return main.then(*[shard] * terms.shards)
     return _joint_cost(plan, terms, counts)
+
+
+def cost_above_shards(plan: Plan, terms: QueryTerms, counts: Mapping[PartyId, Sequence[int]]) -> Cost:
+    """Return what of `expected_cost` the main session of a query in shards has; of one query on groups, next to nothing."""
+    if possible_groups(plan, terms) is not None:
+        return Cost(0, dict.fromkeys(terms.parties, 0))
+    return _costs_in_shards(plan, terms, counts)[1]
+
+
+def _costs_in_shards(
+    plan: Plan, terms: QueryTerms, counts: Mapping[PartyId, Sequence[int]]
+) -> tuple[Cost, Cost]:
+    return costs_of_shards(divided(plan, terms), terms, counts, partial(_before, plan, terms, counts))
 
 
 def chosen_groups(plan: Plan, terms: QueryTerms, counts: Mapping[PartyId, Sequence[int]]) -> OwnGroups | None:

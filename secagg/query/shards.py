@@ -11,7 +11,7 @@ The caller sees to it that all shards are computed before `finish` begins, and t
 shard are of one session. A `compute` that broke off is done again, with other keys and masks.
 
 Threat model: as `joint_run`. Learns: as there; of a shard by itself nobody anything (docs/soundness-shards.md). Cost:
-`cost_of_shards`.
+`costs_of_shards`.
 """
 
 from __future__ import annotations
@@ -404,12 +404,10 @@ def _of_all_shards(
     return found
 
 
-def cost_of_shards(
+def costs_of_shards(
     d: DividedPlan, terms: QueryTerms, counts: Mapping[PartyId, Sequence[int]], before: Any
-) -> Cost:
-    """Return what a query in shards costs, with what all parties send; sorts as expected.
-
-    Shards take turns, as with one worker a party: so their rounds add up.
+) -> tuple[Cost, Cost]:
+    """Return what each shard costs, and what the main session does, with what all parties send; sorts as expected.
 
     Args:
       before: what each party does before it divides its rows.
@@ -437,15 +435,12 @@ def cost_of_shards(
     of_each, once = [block for _, block in d.blocks(counts)], d.main_blocks(counts)
     nothing = dict.fromkeys(terms.parties, ())
     outside = [name for name in terms.parties if name not in terms.computing]
-    shard, rest = (
-        cost(program, nothing, computing=terms.computing, outside=dict.fromkeys(outside, other))
-        for program, other in ((one_shard, outside_shard), (the_rest, outside_the_rest))
-    )
-    sent = {
-        name: d.shards * shard.payload_bytes.get(name, 0) + rest.payload_bytes.get(name, 0)
-        for name in terms.parties
-    }
-    for name in outside:
-        each = [n for n in sizes(of_each, name) for _ in range(d.shards)]
-        sent[name] += sum(share_input_bytes(terms.computing, n) for n in [*each, *sizes(once, name)])
-    return Cost(d.shards * shard.rounds + rest.rounds, sent, expected=shard.expected or rest.expected)
+
+    def costs(program: Any, other: Any, several: Sequence[Block]) -> Cost:
+        of = cost(program, nothing, computing=terms.computing, outside=dict.fromkeys(outside, other))
+        sent = {name: of.payload_bytes.get(name, 0) for name in terms.parties}
+        for name in outside:
+            sent[name] += sum(share_input_bytes(terms.computing, n) for n in sizes(several, name))
+        return Cost(of.rounds, sent, expected=of.expected)
+
+    return costs(one_shard, outside_shard, of_each), costs(the_rest, outside_the_rest, once)

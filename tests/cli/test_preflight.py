@@ -101,6 +101,25 @@ def test_everything_right_here_passes(preflight) -> None:
     assert "FAILED" not in shown.text
 
 
+def test_memory_of_a_job_in_shards_is_that_of_the_shards_of_a_turn(folder: Path) -> None:
+    def needed(shards: int, workers: int) -> tuple[int, str]:
+        text = (folder / "job.toml").read_text()
+        if shards > 1:
+            text = text.replace("pad_rows_to", f"shards = {shards}\npad_rows_to")
+            for i, name in enumerate(NAMES):
+                own = [f"127.0.0.1:{7401 + 10 * i + k}" for k in range(workers)]
+                text = text.replace(f'name = "{name}"', f'name = "{name}"\nworkers = {json.dumps(own)}')
+        (folder / "shards.toml").write_text(text)
+        job = load_job(folder / "shards.toml")
+        (memory, _) = here._room(job, "south", dict.fromkeys(NAMES[:2], 1_000_000), folder, ())
+        return int("".join(c for c in memory.said.split("MB")[0] if c.isdigit())), memory.said
+
+    (whole, said), (one, _), (two, of_two) = needed(1, 0), needed(16, 1), needed(16, 2)
+    assert one < two < whole
+    assert "workers" not in said
+    assert "and 2 workers here at a time" in of_two
+
+
 @pytest.mark.slow
 def test_what_is_wrong_here_is_told_with_what_to_do(preflight, folder: Path, keys: Path, monkeypatch) -> None:
     assert "the job has another certificate of south" in preflight("--alone", identity=keys / "new").line(

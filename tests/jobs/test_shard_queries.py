@@ -304,6 +304,18 @@ def test_the_terms_of_a_query_come_to_a_worker_as_they_are(tmp_path):
     assert terms_of(decode(encode(told_terms(terms)))) == terms
 
 
+def test_what_main_processes_send_grows_with_rows_only_where_single_rows_are_told(tmp_path):
+    def above(sql: str, rows: int) -> tuple[int, int]:
+        text = JOB if sql is BY_SEGMENT else JOB.replace("[roles]", "[parameters]\nleast = 5\n[roles]")
+        job = job_of(tmp_path, sql, text=text)
+        given = job.parameters, job.terms, dict.fromkeys(BANKS, rows)
+        main, whole = pattern_of(job).cost_above_shards(*given), job.cost(dict.fromkeys(BANKS, rows))
+        return main.payload_bytes["north"], whole.payload_bytes["north"]
+
+    assert above(BY_SEGMENT, 10)[0] == above(BY_SEGMENT, 40)[0] < above(BY_SEGMENT, 40)[1] / 10
+    assert above(SINGLE, 10)[0] < above(SINGLE, 40)[0] < above(SINGLE, 40)[1]
+
+
 def test_a_query_in_shards_says_how_it_is_divided_and_what_it_opens(tmp_path):
     job = job_of(tmp_path)
     rows = dict.fromkeys(BANKS, 40)

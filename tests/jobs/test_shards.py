@@ -661,7 +661,7 @@ def test_parties_agree_on_shards_and_the_number_of_workers_and_not_on_where_thes
         (', "127.0.0.1:7422"', "", "north has 2, south has 1, west has 2"),
         ("127.0.0.1:7422", "127.0.0.1:7411", "have the address 127.0.0.1:7411"),
         ("127.0.0.1:7422", "nowhere", "parties.1..workers: expected host:port"),
-        ('"collectors"', '"isolated"', "isolated is no query on groups"),
+        ('"collectors"', '"isolated"', "isolated is no query on groups and no SQL"),
     ],
 )
 def test_shards_and_workers_that_do_not_go_together_are_refused(tmp_path, old, new, says):

@@ -71,7 +71,9 @@ async def run_in_shards(
         findings = await find_in_shards(party, query, pattern.announced(agreed), work, watch)
         return pattern.told(agreed, findings)
     if not isinstance(pattern, DivisiblePlan):
-        raise UsageError(f"{pattern.name} is no query on groups, and cannot be divided into shards")
+        raise UsageError(
+            f"{pattern.name} is no query on groups and no SQL, and cannot be divided into shards"
+        )
     plan = pattern.in_shards(job.parameters, job.terms, agreed)
     return pattern.rows_told(terms, party.me, await compute_in_shards(party, plan, work, watch))
 

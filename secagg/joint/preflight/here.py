@@ -30,6 +30,7 @@ _FIRST_ROWS: Final = 100
 # docs/benchmarks.md: a process took at most 2.1 times the bytes that its party sent, and some 100 MB before it began.
 _MEMORY_PER_BYTE: Final = 2.5
 _MEMORY_BYTES: Final = 300 << 20
+_WORKER_BYTES: Final = 150 << 20  # docs/shards.md: of a worker with few rows
 _ROW_BYTES: Final = 500  # of a table while it is read; tests/data/test_databases.py holds it
 _DISK_BYTES: Final = 100 << 20  # records and results
 _MEMINFO: Final = Path("/proc/meminfo")
@@ -147,9 +148,19 @@ def _room(
     job: Job, me: PartyId, rows: Mapping[PartyId, int], out: Path, folders: Sequence[Path]
 ) -> Iterator[Finding]:
     sent = job.cost(rows).payload_bytes.get(me, 0)
-    needed = int(_MEMORY_BYTES + _MEMORY_PER_BYTE * sent + _ROW_BYTES * rows.get(me, 0))
+    held, workers = float(sent), 0
+    if job.shards > 1:  # workers of a turn hold their shards; they are taken to be on this machine
+        workers = len(job.members[0].workers)
+        query, above = query_of(job.pattern), 0
+        if query is not None:
+            above = query.cost_above_shards(job.parameters, job.terms, rows).payload_bytes.get(me, 0)
+        held = above + (sent - above) * min(workers, job.shards) / job.shards
+    needed = int(
+        _MEMORY_BYTES + workers * _WORKER_BYTES + _MEMORY_PER_BYTE * held + _ROW_BYTES * rows.get(me, 0)
+    )
     free = _free_memory()
     about = f"{_mb(needed)} needed for {max(rows.values(), default=0)} rows a party"
+    about += f" and {workers} workers here at a time" if workers else ""
     if free is None:
         yield Finding(HERE, "memory", "WARNING", f"{about}; this system does not tell how much is free")
     elif free < needed:
