@@ -98,10 +98,21 @@ def test_pages_have_the_lists_tables_and_blocks_that_their_sources_have(site: Pa
     assert differ == {}
 
 
+def test_a_bar_in_code_of_a_table_stands_without_the_backslash_of_its_source(site: Path) -> None:
+    assert r"`p & q, p \| q`" in (DOCS / "operations.md").read_text("utf-8")
+    page = (site / "operations.html").read_text("utf-8")
+    assert "<code>p &amp; q, p | q</code>" in page.replace("&#124;", "|")
+    commands = (site / "reference/commands.html").read_text("utf-8")
+    assert "<code>--reveal [result|owners]</code>" in commands.replace("&#124;", "|")
+    assert "&#91;required&#93;" in commands
+    assert "\\&#91;" not in commands
+    assert '<h2 id="secagg-bench">' in commands
+
+
 def test_every_page_shows_where_code_and_tables_are_cut_off_on_a_phone(site: Path) -> None:
-    assert "no-repeat local" in (site / "assets/phones.css").read_text("utf-8")
-    assert "./assets/phones.css" in tags(site / "costs.html").loaded
-    assert "../assets/phones.css" in tags(site / "reference/commands.html").loaded
+    assert "no-repeat local" in (site / "assets/site.css").read_text("utf-8")
+    assert "./assets/site.css" in tags(site / "costs.html").loaded
+    assert "../assets/site.css" in tags(site / "reference/commands.html").loaded
 
 
 def counted(source: Path) -> dict[str, int]:

@@ -7,6 +7,7 @@ links within one folder. A warning ends the build.
 
 from __future__ import annotations
 
+import html
 import re
 import shutil
 import subprocess
@@ -28,6 +29,8 @@ DECISIONS: Final = re.compile(r"adr/\d+-.*\.md")  # listed on their own index
 _TO_README: Final = re.compile(r"\]\(((?:\.\./)*)\.\./README\.md(?:#[^)]*)?\)")
 # A page that is named by its file is named by its title on the site.
 _BY_FILE: Final = re.compile(r"\[([\w-]+\.md)(?=(?:, [^\]]*)?\]\()")
+# In a table, GitHub's Markdown writes | in code as \|; that of the site would show the backslash.
+_CODE_WITH_BAR: Final = re.compile(r"`([^`\n]*\\\|[^`\n]*)`")
 _TO_THE_ROOT: Final = re.compile(rf"\]\(((?:\.\./)*)\.\./({'|'.join(map(re.escape, AT_THE_ROOT))})")
 
 
@@ -64,6 +67,17 @@ def gather(folder: Path) -> None:
     for module in modules:
         (folder / f"reference/{module}.md").write_text(reference_page(module, modules), "utf-8")
     (folder / "reference" / "commands.md").write_text(commands_page(), "utf-8")
+    for page in folder.rglob("*.md"):
+        text = page.read_text("utf-8")
+        if r"\|" in text:
+            text = re.sub(
+                r"^\|.*$", lambda row: _CODE_WITH_BAR.sub(_as_html, row[0]), text, flags=re.MULTILINE
+            )
+            page.write_text(text, "utf-8")
+
+
+def _as_html(code: re.Match[str]) -> str:
+    return f"<code>{html.escape(code[1].replace(chr(92) + '|', '|')).replace('|', '&#124;')}</code>"
 
 
 def _title(page: Path) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 import click
+import typer.core
 import typer.main
 
 from secagg.cli.commands import app
@@ -20,6 +21,7 @@ The status is 2 for a mistake of one's own, 3 for a result that had to be writte
 
 def commands_page() -> str:
     """Return the page as Markdown: a section for each command, with its arguments and options."""
+    typer.core.HAS_RICH = False  # else it escapes brackets for rich, as `secagg.cli.commands.main` says
     return "\n".join([_INTRODUCTION, *map(_section, every_command())])
 
 
@@ -30,6 +32,8 @@ def every_command() -> Iterator[tuple[str, click.Command]]:
 
 def _below(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
     if isinstance(command, click.Group):
+        if command.invoke_without_command and path != "secagg":
+            yield path, command
         for name, each in command.commands.items():
             yield from _below(f"{path} {name}", each)
     else:
