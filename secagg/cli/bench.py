@@ -64,7 +64,8 @@ class TableForm(StrEnum):
 app = typer.Typer(
     help=(
         "Measure costs, predict networks, and draw both.\n\n"
-        "All combinations of what is chosen are measured, and written as CSV, Parquet and JSON. Without a choice a few "
+        "All combinations of what is chosen are measured, and written as CSV, Parquet and JSON. An "
+        "option is given once, with commas between its values, each of which is there once. Without a choice a few "
         f"cases show what comes out. An interrupted campaign goes on where it ended. {_NOTE}"
     ),
     invoke_without_command=True,
@@ -135,7 +136,7 @@ def bench(
             parties=_numbers("--parties", parties) if kind == "protocol" or name in SIZED else (),
             sizes=_numbers("--sizes", sizes) if kind != "pattern" or name in SIZED else (),
             engines=_numbers("--engines", engines),
-            networks=tuple(_words(networks)),
+            networks=tuple(_words("--networks", networks)),
             repeat=repeat,
             seed=seed,
             frac_bits=bits,
@@ -298,7 +299,7 @@ def networks_(
     from secagg.bench import networks as validation
     from secagg.bench.page import check_page, put
 
-    console, texts = stdout(), _words(networks)
+    console, texts = stdout(), _words("--networks", networks)
     cases = [
         replace(case, repeat=repeat, networks=tuple(texts))
         for case in ([replace(validation.CASES[2], size=100)] if tiny else validation.CASES)
@@ -406,14 +407,16 @@ def utility_(
     """
     from secagg.bench import utility
 
+    words = _words("--epsilons", epsilons)
     try:
-        budgets = [float(word) for word in _words(epsilons)]
+        budgets = [float(word) for word in words]
     except ValueError:
         raise UsageError(
             f"expected numbers with commas between them for --epsilons, got {epsilons!r:.80}"
         ) from None
+    _check_different("--epsilons", budgets)
     console, lines = stdout(), []
-    for point in utility.utilities(_words(data_sets), budgets, repeat=repeat, seed=seed):
+    for point in utility.utilities(_words("--data-sets", data_sets), budgets, repeat=repeat, seed=seed):
         noise = "without noise" if point.epsilon is None else f"epsilon {point.epsilon:g}"
         say(console, f"{point.data_set:14}  split {point.seed}  {noise:14}  accuracy {point.accuracy:.1%}")
         lines.append(utility.line_of(point))
@@ -455,25 +458,35 @@ def _chosen(kind: Kind, text: str) -> list[tuple[Kind, str]]:
     from secagg.bench.subjects import names
 
     known = names()[kind]
-    words = list(known) if text == "all" else _words(text)
+    words = list(known) if text == "all" else _words(f"--{kind}s", text)
     for word in words:
         if word not in known:
             raise UsageError(f"expected {kind}s among {', '.join(known)}, got {word!r:.80}")
     return [(kind, word) for word in words]
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+def _words(option: str, text: str) -> list[str]:
+    """Return the words of an option, each of which is there once."""
+    found = [word.strip() for word in text.split(",") if word.strip()]
+    _check_different(option, found)
+    return found
 
 
 def _numbers(option: str, text: str) -> list[int]:
     """Return the numbers of an option, of which each is 1 at least."""
     try:
-        found = [int(word.replace("_", "")) for word in _words(text)]
+        found = [int(word.replace("_", "")) for word in text.split(",") if word.strip()]
     except ValueError:
         found = [0]
     if min(found, default=1) < 1:
         raise UsageError(
             f"expected whole numbers from 1 on with commas between them for {option}, got {text!r:.80}"
         )
+    _check_different(option, found)
     return found
+
+
+def _check_different(option: str, found: Sequence[str | float]) -> None:
+    """Refuse what would be measured twice."""
+    if twice := next((one for one in found if found.count(one) > 1), None):
+        raise UsageError(f"expected each value of {option} once, got {twice!s:.80} more than once")

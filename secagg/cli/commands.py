@@ -17,6 +17,7 @@ import typer.core
 
 from secagg import release
 from secagg.cli.exits import FAILED, STOPPED, WRITTEN_ELSEWHERE, WRONG_USE, status_of
+from secagg.cli.given import Command, Group
 from secagg.cli.show import complain, say, stderr, stdout
 from secagg.cli.stopping import Stop
 from secagg.errors import SecaggError
@@ -63,9 +64,11 @@ class _Commands(MutableMapping[str, Any]):
             found = getattr(importlib.import_module(f"secagg.cli.{module}"), attribute)
             holder = _typer()
             if isinstance(found, typer.Typer):
-                holder.add_typer(found, name=name)
+                for one in found.registered_commands:
+                    one.cls = Command
+                holder.add_typer(found, name=name, cls=Group)
             else:
-                holder.command(name)(found)
+                holder.command(name, cls=Command)(found)
             holder.callback()(_options)  # else a lone command would stand for the whole
             self._made[name] = typer.main.get_group(holder).commands[name]
         return self._made[name]
@@ -83,7 +86,7 @@ class _Commands(MutableMapping[str, Any]):
         return len(COMMANDS)
 
 
-class _Program(typer.core.TyperGroup):
+class _Program(Group):
     """All commands, of which `--help` shows the names and first lines alone."""
 
     def __init__(self, **attributes: Any) -> None:

@@ -62,7 +62,7 @@ def test_help_imports_nothing_that_computes(words: list[str]) -> None:
 
 def test_the_list_of_commands_imports_no_command() -> None:
     ours = {name for name in imported("--help") if name.startswith("secagg.cli.")}
-    assert ours == {f"secagg.cli.{name}" for name in ("commands", "exits", "show", "stopping")}
+    assert ours == {f"secagg.cli.{name}" for name in ("commands", "exits", "given", "show", "stopping")}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
