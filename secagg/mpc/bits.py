@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from secagg.errors import ShapeError
 from secagg.mpc.groups import XOR
 from secagg.mpc.primitives import Primitives, Shares, concatenate
+from secagg.ring import U64
 
 LANES: Final = 64
 ONES: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -91,8 +92,26 @@ async def precedes(difference: Shares, low: Shares) -> Shares:
     Returns:
       shape (words,); see `precedes_gates`. With one bit it shares memory with `low`.
     """
+    verdict, _ = await _combined(difference, low, 1)
+    return verdict[0]
+
+
+async def open_precedes(difference: Shares, low: Shares) -> U64:
+    """Open what `precedes` returns to the computing parties; its last AND is opened at once.
+
+    Args:
+      difference, low: of at least two bits.
+    """
+    verdict, differ = await _combined(difference, low, 2)
+    below = verdict[0]
+    opened: U64 = await below.engine.open_conjunction(differ[0], below ^ verdict[1], below)
+    return opened
+
+
+async def _combined(difference: Shares, low: Shares, runs: int) -> tuple[Shares, Shares]:
+    """Combine runs of `precedes` until so many are left; return their bits of `low`, and which but the lowest differ."""
     verdict, differ = low, difference[1:]  # differ[k - 1] belongs to run k
-    while len(verdict) > 1:
+    while len(verdict) > runs:
         half = len(verdict) // 2
         below, above = verdict[:half], verdict[half : 2 * half]
         differ_below, differ_above = differ[: half - 1], differ[half - 1 : 2 * half - 1]
@@ -110,7 +129,7 @@ async def precedes(difference: Shares, low: Shares) -> Shares:
             merged = concatenate([merged, verdict[2 * half :]])
             rest = concatenate([rest, differ[2 * half - 1 :]])
         verdict, differ = merged, rest
-    return verdict[0]
+    return verdict, differ
 
 
 def precedes_gates(bits: int) -> Gates:

@@ -11,7 +11,7 @@ by one unit in the last place. Lanes of bits that are not defined are set, so th
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -36,7 +36,9 @@ class ClearCosts:
     def _free(self, *_args: Any, **_options: Any) -> Cost:
         return Cost(0, {"P_0": 0})
 
-    set_up = input = open = check = multiply = truncate = shift = conjunction = exchange = _free
+    set_up = input = open = check = multiply = truncate = shift = conjunction = open_conjunction = (
+        exchange
+    ) = _free
     negative = zero = to_bits = from_bits = shuffle = _free
 
 
@@ -140,6 +142,10 @@ class ClearEngine:
             if x.shape not in (y.shape, y.shape[-1:]):
                 raise ShapeError(f"expected bits of shape {y.shape} or {y.shape[-1:]}, got {x.shape}")
         return [self._shares(XOR, x.parts[0] & y.parts[0]) for x, y in pairs]
+
+    async def open_conjunction(self, x: Shares, y: Shares, z: Shares) -> Array:
+        """Return (x AND y) XOR z."""
+        return cast(Array, await self.open(self._shares(XOR, x.parts[0] & y.parts[0] ^ z.parts[0])))
 
     async def exchange(self, swap: Shares, views: Sequence[tuple[Shares, Shares]]) -> None:
         """Exchange two tables of bits in place where `swap` says so."""

@@ -231,6 +231,8 @@ class Costs(Protocol):
         """Return the cost of the ANDs of so many words, over all pairs together."""
         ...
 
+    def open_conjunction(self, words: int) -> Cost: ...
+
     def exchange(self, words: int) -> Cost:
         """Return the cost of an exchange; words: of one of the two tables."""
         ...
@@ -322,6 +324,10 @@ class Primitives(Protocol):
         Of a pair (x, y), y has shape (planes, words) or (words,), and x the same shape or (words,), which then goes
         with each plane. What is returned shares no memory with anything, so that it may be changed in place.
         """
+        ...
+
+    async def open_conjunction(self, x: Shares, y: Shares, z: Shares) -> Array:
+        """Open (x AND y) XOR z, of one shape, to the computing parties, and nothing else."""
         ...
 
     async def exchange(self, swap: Shares, views: Sequence[tuple[Shares, Shares]]) -> None:

@@ -23,6 +23,7 @@ from secagg.mpc.bits import (
     less_in_turn_gates,
     less_than,
     less_than_gates,
+    open_precedes,
     plane_order,
     precedes,
     precedes_gates,
@@ -195,6 +196,13 @@ def test_less_than_and_its_gates(run_three, share_bits, bits):
         assert np.array_equal(from_planes(got[None], N), expected)
         assert gates == declared(bits)
     got, gates = measured(run_three, distinct)
+
+    async def at_once(engine):
+        a, b = share_bits(engine, planes[0][order]), share_bits(engine, planes[1][order], seed=1)
+        return await open_precedes(a ^ b, a)
+
+    if bits > 1:
+        assert all(np.array_equal(found, got) for found in run_three(at_once))
     lowest = (x & np.uint64(1)).astype(bool)
     assert np.array_equal(from_planes(got[None], N), np.where(distinct_numbers, expected, lowest))
     assert gates == precedes_gates(bits)

@@ -67,6 +67,9 @@ class FourCosts:
     def conjunction(self, words: int) -> Cost:
         return _items(plan(words), 8)
 
+    def open_conjunction(self, words: int) -> Cost:
+        return self.conjunction(words).then(self.open(8 * words, range(PARTIES)))
+
     def exchange(self, words: int) -> Cost:
         return self.conjunction(words)
 

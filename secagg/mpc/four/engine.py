@@ -15,7 +15,7 @@ Costs are declared in `costs`, proofs stand in docs/soundness-four.md.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Self
+from typing import Self, cast
 
 from secagg.mpc.four import (
     comparison,
@@ -166,6 +166,12 @@ class FourEngine:
             self.channel, [(self._held(x), self._held(y)) for x, y in pairs]
         )
         return [self._shares(XOR, z) for z in parts]
+
+    async def open_conjunction(self, x: Shares, y: Shares, z: Shares) -> Array:
+        """Open (x AND y) XOR z to the computing parties, after a check."""
+        (both,) = await self.conjunction([(x, y)])
+        both ^= z
+        return cast(Array, await self.open(both))
 
     async def exchange(self, swap: Shares, views: Sequence[tuple[Shares, Shares]]) -> None:
         """Exchange two tables of bits in place where `swap` says so; see `Primitives.exchange`."""

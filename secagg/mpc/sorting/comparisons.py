@@ -1,18 +1,18 @@
 """Opened comparisons of rows, many in one go.
 
-Both rows of each pair are gathered, cut into bit planes and compared (`bits.precedes`). One bit a pair is opened, up to
+Both rows of each pair are gathered, cut into bit planes and compared (`bits.open_precedes`). One bit a pair is opened, up to
 `PAIRS` of them in one opening. Who compares what has to be public, and the outcome has to be simulatable: see `quicksort`.
 """
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias, cast
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from secagg.cost.operation import Cost
-from secagg.mpc.bits import LANES, ands_by_round, plane_order, precedes
+from secagg.mpc.bits import LANES, ands_by_round, open_precedes, plane_order
 from secagg.mpc.groups import Array
 from secagg.mpc.primitives import Costs, Shares
 from secagg.ring import U64, to_planes
@@ -70,8 +70,7 @@ class Comparisons:
 
 async def _opened(apart: Shares, right: Shares, pairs: int) -> Verdicts:
     """Open left < right of pairs of numbers; apart: left XOR right."""
-    below = await precedes(apart, right)
-    opened = cast(U64, await below.engine.open(below))  # to all computing parties, so to this one
+    opened = await open_precedes(apart, right)
     return np.unpackbits(opened.view(np.uint8), count=pairs, bitorder="little").view(np.bool_)
 
 
@@ -80,8 +79,8 @@ def less_cost(costs: Costs, pairs: int, bits: int) -> Cost:
     operations = []
     for begin in range(0, max(pairs, 1), PAIRS):
         words = -(-min(PAIRS, pairs - begin) // LANES)
-        operations += [costs.conjunction(words * ands) for ands in ands_by_round(bits)]
-        operations.append(costs.open(8 * words, range(costs.computing)))
+        operations += [costs.conjunction(words * ands) for ands in ands_by_round(bits)[:-1]]
+        operations.append(costs.open_conjunction(words))
     return operations[0].then(*operations[1:])
 
 

@@ -36,6 +36,23 @@ async def conjunction(channel: Channel, pairs: Sequence[tuple[Held, Held]]) -> l
     """
     if not pairs:
         return []
+    z = _summands(channel, pairs)
+    received = await channel.reshare(z)
+    results, done = [], 0
+    for _, (y0, _) in pairs:
+        cut = slice(done, done + y0.size)
+        results.append((z[cut].reshape(y0.shape), received[cut].reshape(y0.shape)))
+        done += y0.size
+    return results
+
+
+def summand(channel: Channel, x: Held, y: Held) -> U64:
+    """Return this party's summand of x AND y, masked: it is uniform to the other two but for the sum of all three."""
+    return _summands(channel, [(x, y)]).reshape(y[0].shape)
+
+
+def _summands(channel: Channel, pairs: Sequence[tuple[Held, Held]]) -> U64:
+    """Return this party's masked summands of the ANDs of pairs, one after the other."""
     total = sum(y[0].size for _, y in pairs)
     z = np.empty(total, np.uint64)
     scratch = np.empty(min(total, max(CHUNK, max(y[0].shape[-1] for _, y in pairs))), np.uint64)
@@ -64,13 +81,7 @@ async def conjunction(channel: Channel, pairs: Sequence[tuple[Held, Held]]) -> l
             part ^= t
             _add_zero_share(channel, flat)
             done += flat.size
-    received = await channel.reshare(z)
-    results, done = [], 0
-    for _, (y0, _) in pairs:
-        cut = slice(done, done + y0.size)
-        results.append((z[cut].reshape(y0.shape), received[cut].reshape(y0.shape)))
-        done += y0.size
-    return results
+    return z
 
 
 async def exchange(channel: Channel, swap: Held, views: Sequence[tuple[Held, Held]]) -> None:

@@ -80,6 +80,9 @@ class ThreeCosts:
     def conjunction(self, words: int) -> Cost:
         return same_cost(1, 8 * words)
 
+    def open_conjunction(self, words: int) -> Cost:
+        return same_cost(1, 16 * words)
+
     def exchange(self, words: int) -> Cost:
         return same_cost(1, 8 * words)
 

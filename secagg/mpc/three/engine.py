@@ -146,6 +146,16 @@ class ThreeEngine:
         )
         return [Shares(self, XOR, z) for z in results]
 
+    async def open_conjunction(self, x: Shares, y: Shares, z: Shares) -> Array:
+        """Open (x AND y) XOR z to the computing parties, in one round; see `opening.open_summands`."""
+        if not x.shape == y.shape == z.shape:
+            raise ShapeError(f"expected bits of one shape, got {x.shape}, {y.shape} and {z.shape}")
+        for other in (y, z):
+            bits_of(x).check_same(other)
+        summand = conjunction.summand(self.channel, self._held(x), self._held(y))
+        summand ^= self._held(z)[0]
+        return await opening.open_summands(self.channel, XOR, summand)
+
     async def exchange(self, swap: Shares, views: Sequence[tuple[Shares, Shares]]) -> None:
         """Exchange two tables of bits in place where `swap` says so; see `Primitives.exchange`."""
         for earlier, later in views:

@@ -6,9 +6,12 @@ from the next.
 In the same message the sender says how many bytes it has drawn from the streams in common with the receiver. A receiver
 whose own streams have run another way opens nothing: then the two run different programs.
 
+A product that nobody keeps is opened without being reshared: each computing party sends its masked summand to the other
+two (`open_summands`).
+
 Learns: whom an array is opened to, the array; nobody else anything.
-Cost (s = bytes of the secret array): 1 round; to all computing parties s each, to one of them s by its predecessor, to
-another party 2 s and s by two of them.
+Cost (s = bytes of the secret array): 1 round; to all computing parties s each, 2 s each of summands, to one of them s by its
+predecessor, to another party 2 s and s by two of them.
 """
 
 from __future__ import annotations
@@ -80,17 +83,42 @@ async def open_each(channel: Channel, values: Sequence[Opened]) -> list[Array | 
         return [None] * len(values)
     nbytes = sum(value.held[0].nbytes for value in mine)
     message = await channel.party.receive(Opening, previous, max_bytes=nbytes)
-    if message.position != position:
-        raise RemoteProtocolError(
-            f"{previous} has drawn {message.position} bytes of the common streams, this party "
-            f"{position}: the two are out of step and nothing is opened; do both run the same job?",
-            peer=previous,
-        )
+    _check_step(message, position, previous)
     missing = iter(_shares(message, [value.held[0] for value in mine], previous))
     return [
         value.group.add(value.group.add(*value.held), next(missing)) if channel.party.me in value.to else None
         for value in values
     ]
+
+
+async def open_summands(channel: Channel, group: Group, summand: Array) -> Array:
+    """Return the sum of the three parties' summands, to all of them, in one round.
+
+    Args:
+      summand: this party's, uniform to the others but for the sum, as products are before they are reshared.
+
+    Raises:
+      RemoteProtocolError: as `open_each`.
+    """
+    peers = {channel.previous: channel.k_own.position, channel.next: channel.k_next.position}
+    for peer, position in peers.items():
+        channel.party.send(peer, Opening(position, (summand,)))
+    messages = await channel.party.gather(Opening, tuple(peers), max_bytes=summand.nbytes)
+    total = summand
+    for peer, position in peers.items():
+        _check_step(messages[peer], position, peer)
+        total = group.add(total, _shares(messages[peer], [summand], peer)[0])
+    return total
+
+
+def _check_step(message: Opening, position: int, peer: PartyId) -> None:
+    """Refuse an opening of a peer that has drawn another number of bytes of the common streams."""
+    if message.position != position:
+        raise RemoteProtocolError(
+            f"{peer} has drawn {message.position} bytes of the common streams, this party "
+            f"{position}: the two are out of step and nothing is opened; do both run the same job?",
+            peer=peer,
+        )
 
 
 def _send_outside(channel: Channel, value: Opened) -> None:

@@ -49,6 +49,10 @@ OPERATIONS = {
         ),
         COSTS.conjunction(13),
     ),
+    "open conjunction": (
+        lambda e: e.open_conjunction(*(zeros(e, XOR, 5) for _ in range(3))),
+        COSTS.open_conjunction(5),
+    ),
     "exchange": (
         lambda e: e.exchange(zeros(e, XOR, 9), [(zeros(e, XOR, 3, 9), zeros(e, XOR, 3, 9))]),
         COSTS.exchange(27),

@@ -99,6 +99,10 @@ OPERATIONS = {
         COSTS.multiply(N, RING64),
     ),
     "and": (lambda e: conjunction(bits(e, 3, WORDS), bits(e, 3, WORDS)), COSTS.conjunction(3 * WORDS)),
+    "and, opened at once": (
+        lambda e: e.open_conjunction(*(bits(e, 3, WORDS) for _ in range(3))),
+        COSTS.open_conjunction(3 * WORDS),
+    ),
     "any plane": (lambda e: any_plane(bits(e, 13, WORDS)), gates_cost(any_plane_gates(13))),
     "all planes": (lambda e: all_planes(bits(e, 64, WORDS)), gates_cost(any_plane_gates(64))),
     "less than in slices": (

@@ -250,6 +250,32 @@ def test_parties_out_of_step_open_nothing():
     assert "out of step" in str(outcome.errors["bob"])
 
 
+def test_parties_out_of_step_open_no_product():
+    async def program(party):
+        engine = await ThreeEngine.set_up(party, COMPUTING)
+        if party.me == "bob":
+            engine.channel.k_own[Purpose.MUL].words(1)
+        x = Shares(engine, XOR, (np.zeros(3, np.uint64), np.zeros(3, np.uint64)))
+        return await engine.open_conjunction(x, x, x)
+
+    errors = simulate(dict.fromkeys(COMPUTING, program)).errors
+    for name, peer in (("ada", "bob"), ("bob", "ada")):
+        error = errors[name]
+        assert isinstance(error, RemoteProtocolError)
+        assert error.peer == peer
+        assert "out of step" in str(error)
+
+
+def test_a_product_is_opened_of_bits_of_one_shape(run_three):
+    async def program(engine):
+        x, y = (engine.public(XOR, np.zeros(n, np.uint64)) for n in (3, 4))
+        for three in ((x, x, y), (x, y, x), (y, x, x)):
+            with pytest.raises(ShapeError, match="expected bits of one shape"):
+                await engine.open_conjunction(*three)
+
+    run_three(program)
+
+
 def test_operations_side_by_side_are_in_step_when_one_opens(share):
     """What is drawn while an opening is on its way does not count."""
 

@@ -297,6 +297,24 @@ def test_and_shows_no_party_anything_of_the_others_bits(party):
 
 
 @pytest.mark.parametrize("party", range(3))
+def test_an_and_that_is_opened_at_once_shows_its_value_and_nothing_of_the_bits(party):
+    for own in OWN[1]:
+        seen: dict[int, Any] = {}
+        for x, y, z in itertools.product((0, 1), repeat=3):
+            shares = [shares_given_own(own, party, bit, 2) for bit in (x, y, z)]
+
+            async def opening(engine, lanes, shares=shares):
+                return await engine.open_conjunction(*(shared_bit(engine, lanes, s) for s in shares))
+
+            views, results = enumerate_views(opening)
+            value = x & y ^ z
+            assert all((unpacked(result) == value).all() for result in results)
+            found = distribution(views[party])
+            assert same(found, seen.setdefault(value, found))
+        assert not same(seen[0], seen[1])
+
+
+@pytest.mark.parametrize("party", range(3))
 @pytest.mark.parametrize("own", [(0, 0), (1, 0), (1, 1)])
 def test_an_opened_verdict_on_two_keys_and_a_fault_shows_the_verdict_and_nothing_of_what_it_is_about(
     party, own
