@@ -272,7 +272,9 @@ def _plain_ticks(axis: Axis, values: Sequence[float], unit: str = "") -> None:
 def _in_units(axis: Axis, unit: str) -> None:
     from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-    axis.set_major_locator(LogLocator(base=10))
+    low, high = axis.get_view_interval()
+    # Within two decades, powers of ten alone would be two ticks at most.
+    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if high < 100 * low else (1.0,)))
     axis.set_major_formatter(EngFormatter(unit))
     axis.set_minor_formatter(NullFormatter())
 

@@ -182,8 +182,15 @@ def measure_all(cases: Sequence[Case], out: Path) -> Table:
             "measured anew, and the tables hold this machine's alone",
         )
     say(console, "")
-    with Campaign(console, sum(case.repeat for case in cases)) as shown:
-        results = run_cases(cases, store, shown)
+    try:
+        with Campaign(console, sum(case.repeat for case in cases)) as shown:
+            results = run_cases(cases, store, shown)
+    except KeyboardInterrupt:
+        say(
+            stderr(),
+            f"secagg: {store.path} holds the cases that are done; the same command measures the others",
+        )
+        raise
     if predicted := [result for result in results.results if result["networks"]]:
         console.print()
         print_predictions(console, predicted)

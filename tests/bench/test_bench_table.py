@@ -105,3 +105,13 @@ def test_a_package_that_is_missing_is_told_with_what_to_install(capsys, folder, 
         assert ended.status == 2
         assert what in ended.err
         assert "Traceback" not in ended.err
+
+
+def test_an_interrupted_campaign_says_that_it_goes_on(capsys, tmp_path, monkeypatch):
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("secagg.bench.campaign.run_cases", stopped)
+    ended = Ended(capsys, "bench", "--protocols", "masked", "--out", tmp_path)
+    assert ended.status == 130
+    assert "results.jsonl holds the cases that are done; the same command measures the others" in ended.err

@@ -55,6 +55,19 @@ def test_the_same_results_give_the_same_files_and_each_line_is_named(table, tmp_
 
 
 @pytest.mark.slow
+def test_an_axis_of_less_than_two_decades_has_more_ticks_than_powers_of_ten(table, tmp_path):
+    def like(size: int, seconds: float) -> dict[str, Any]:
+        case = {**table.results[0]["case"], "size": size}
+        return {**table.results[0], "case": case, "key": str(size), "seconds": [seconds] * 3, "networks": {}}
+
+    for slow, ticks in ((0.03, ("5 ms", "10 ms", "20 ms")), (3.0, ("10 ms", "100 ms", "1 s"))):
+        drawn = plots.draw(Table.of([like(10, 0.004), like(100, slow)]), tmp_path / str(slow))
+        text = drawn[0].read_text()
+        assert all(f">{tick}<" in text for tick in ticks), ticks
+        assert (">20 ms<" in text) == (slow < 1)
+
+
+@pytest.mark.slow
 def test_results_at_one_size_alone_are_no_plot(table, tmp_path):
     alone = Table.of([{**table.results[0], "networks": {}}])
     with pytest.raises(UsageError, match="there is nothing to draw"):
