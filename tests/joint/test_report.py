@@ -179,6 +179,17 @@ def test_a_failed_run_is_reported_with_its_reason_and_without_a_result(
     assert "Confidential" not in text
 
 
+def test_counts_that_a_pattern_hides_are_not_reported_as_zeros(parties: Parties, tmp_path: Path) -> None:
+    record = json.loads(parties.records[0]["bank_a"].read_text())
+    del record["signature"]
+    path = tmp_path / "hidden.json"
+    for counts, shown in (({"bank_a": 0, "bank_b": 0}, None), ({"bank_a": 0, "bank_b": 2}, 0)):
+        path.write_text(
+            json.dumps(sign_record(record | {"announced_rows": counts}, parties.identities["bank_a"]))
+        )
+        assert load_report(path).members[0].rows == shown
+
+
 def test_a_forged_record_is_refused_and_a_forged_result_is_not_shown(
     parties: Parties, tmp_path: Path
 ) -> None:

@@ -56,7 +56,7 @@ class Member:
     """One party of a run, and what it put in.
 
     Attributes:
-      rows: that it announced; None at a party without data.
+      rows: that it announced; None at a party without data, and at all where the pattern announces no counts.
     """
 
     name: str
@@ -241,11 +241,14 @@ def _report(record: Mapping[str, Any], answer: Answer | None, note: str, checks:
         Opened(str(one["what"]), tuple(map(str, one["to"])), bool(one["each_its_own"]))
         for one in record["opened"] or []
     )
+    announced = record["announced_rows"]
+    if not any(announced.values()):  # a pattern whose row counts are hidden has 0 of all there
+        announced = {}
     members = []
     for party in record["parties"]:
         name = str(party["name"])
         roles = tuple(str(role) for role, names in record["roles"].items() if name in names)
-        rows = record["announced_rows"].get(name)
+        rows = announced.get(name)
         members.append(Member(name, str(party["certificate"]), roles, None if rows is None else int(rows)))
     ledger = record["ledger"] or {"phases": {}, "total": None, "sent_to": {}, "received_from": {}}
     names = list(dict.fromkeys([*ledger["sent_to"], *ledger["received_from"]]))
