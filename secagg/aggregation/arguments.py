@@ -366,6 +366,11 @@ def check_compression(options: Options) -> None:
         return
     if not isinstance(compression, Compression):
         raise UsageError(f"expected secagg.Compression as compression, got a {type(compression).__name__}")
+    if compression.error_feedback:
+        raise UsageError(
+            "error feedback is for rounds of training, in which clients remember what was cut off; a single sum has no "
+            "memory: leave error_feedback out"
+        )
     if options.privacy is not None:
         raise UsageError(
             "with privacy the step of numbers follows from norm and noise; leave compression out"

@@ -19,6 +19,7 @@ framework's records into entries and values: `flower`, `nvflare` and `openfl` of
     relayed       sums that nodes compute together by such letters
     bounded       sums of updates that three nodes check against a bound
     shared_key    sums under a key that several nodes make
+    error_feedback  what a node remembers of its updates
     messages      what server and nodes tell each other, and what a node keeps
     replay_guard  a step is answered once, whatever becomes of stored state
     budget        how many sums a node's data went into

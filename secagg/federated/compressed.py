@@ -7,7 +7,8 @@ A number is how far a reply's is from what came with the task (`differences`). A
   misfits  as in `weighted`: a node whose update does not fit puts uniform elements before them
 
 Which numbers the sum is of follows from its session, so nobody chooses them and all draw alike. What was not drawn counts as
-not changed. Metrics take many bits: those of training are not sent.
+not changed, or with `Compression.error_feedback` comes later (`error_feedback`). Metrics take many bits: those of training
+are not sent.
 
 Learns: the server, the means of the numbers that were drawn, and the sum of weights; what does not fit as in `weighted`.
 """
@@ -107,6 +108,22 @@ class CompressedCoder:
         else:
             out[: self._body] = self.ring.from_signed(self._numbers.encode(arrays, weight)[0])
         return out
+
+    def contribution_with(
+        self, vector: NDArray[Any], memory: NDArray[np.float64]
+    ) -> tuple[RingArray, NDArray[np.float64]]:
+        """Return as `contribution`, with what was cut off of earlier updates; and what is to be remembered now.
+
+        Args:
+          memory: shape (numbers of the layout,), in the layout's order.
+        """
+        arrays, weight = self._values(vector)
+        if self._misfits.of(self._sizes(arrays, weight)).any():
+            return self.contribution(vector), memory
+        out = np.zeros(self.length, self.ring.dtype)
+        levels, cut_off = self._numbers.encode_with_memory(arrays, weight, memory)
+        out[: self._body] = self.ring.from_signed(levels)
+        return out, cut_off
 
     def fits(self, vector: NDArray[Any]) -> bool:
         """Whether an update is within what the encoding holds; the log says where it is not."""

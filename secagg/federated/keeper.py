@@ -5,7 +5,8 @@
     ready = keeper.keep(arrays, weight)            # in place of what it would reply
     answer = keeper.answer(step, frame)            # for each further step
 
-What is kept lies in memory alone. A client that is started again knows nothing of the sum that it was in.
+What is kept lies in memory alone. A client that is started again knows nothing of the sum that it was in, and nothing of
+what was cut off of its updates before (`error_feedback`).
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Keeper:
         self._lock = threading.Lock()
         self._invitation: tuple[Invitation, Arrays, bytes] | None = None
         self._node: tuple[Node, int, str] | None = None
+        self._memory = b""  # with error feedback
 
     def __repr__(self) -> str:
         return f"Keeper({self._member.name!r})"
@@ -133,7 +135,9 @@ class Keeper:
                     vector = with_weight(changed, whole_weight(weight))
                 elif not changed.finite:
                     self._log.warning("NaN or infinity in the update; zeros go into the sum instead")
-            node, ready = invitation.accept(layout, announced, vector, task_digest=task_digest, log=self._log)
+            node, ready = invitation.accept(
+                layout, announced, vector, task_digest=task_digest, memory=self._memory, log=self._log
+            )
             self._node = (node, invitation.run, kind)
             return wire.to_bytes(ready)
 
@@ -154,6 +158,7 @@ class Keeper:
                 budget, member = self._member.budget(kind, node.privacy), self._member
                 raise stale_budget(frame, run, kind, member.name, member.peers, budget)
             answer = node.answer(kind, step, frame)
+            self._memory = node.memory or self._memory
             if not node.is_done:
                 self._node = (node, run, kind)
             return wire.to_bytes(answer)

@@ -47,6 +47,11 @@ class Task(Message, frozen=True):
         compressed = self.encoding.compression is not None and kind == TRAIN
         return compressed or self.protection.sums_differences(kind)
 
+    def remembers(self, kind: str) -> bool:
+        """Whether nodes remember what was cut off of their updates in sums of a kind."""
+        compression = self.encoding.compression
+        return compression is not None and compression.error_feedback and kind == TRAIN
+
 
 def task_of(protection: Protection, encoding: Encoding, weight_key: str) -> Task:
     """Return the task of a server of this release."""
@@ -128,7 +133,8 @@ class NodeState(Message, frozen=True):
 
     run, kind: of the sum. step: the next one. task: the message of that name, as bytes. task_digest, setting: see
     `terms.Agreement`. vector: the update, without noise, until it is sent. client: the masked protocol's own state, from
-    `keys` on; at a key holder its secret key.
+    `keys` on; at a key holder its secret key. memory: with error feedback what was cut off of earlier updates, and once the
+    update is sent, what is to be remembered if the sum goes on to its end.
     """
 
     run: int
@@ -142,3 +148,4 @@ class NodeState(Message, frozen=True):
     participants: Participants | None
     vector: NDArray[np.generic] | None
     client: NDArray[np.uint8] | None
+    memory: NDArray[np.float64] | None = None

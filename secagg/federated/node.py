@@ -29,7 +29,9 @@ from secagg import wire
 from secagg.errors import RemoteProtocolError, UsageError
 from secagg.federated import messages
 from secagg.federated.budget import History, PrivacyBudget
+from secagg.federated.compressed import CompressedCoder
 from secagg.federated.encrypted import Encryption, SumKey, Total, secret_key_from
+from secagg.federated.error_feedback import Memory, remembered
 from secagg.federated.identities import SERVER, load_identity, load_peers
 from secagg.federated.layout import Coder, Layout
 from secagg.federated.peer_budgets import check_budgets, shown_by, spent_by_now
@@ -38,6 +40,7 @@ from secagg.federated.replay_guard import ReplayGuard
 from secagg.federated.terms import EVALUATE, LABEL, NONCE_BYTES, Agreement, Protection, ready_parts
 from secagg.party import PartyId
 from secagg.protocols.masked_sum import Client, Consents, Included, PeerKeys, PeerShares, SumInSession
+from secagg.ring import RingArray
 from secagg.signing import sign
 from secagg.updates.privacy import Privacy
 
@@ -143,6 +146,7 @@ class Invitation:
         *,
         task_digest: bytes = b"",
         setting: bytes = b"",
+        memory: bytes = b"",
         log: logging.Logger = _log,
     ) -> tuple[Node, messages.Ready]:
         """Return the node that keeps an update, and what it tells the server; any other sum of this identity is over.
@@ -152,6 +156,7 @@ class Invitation:
           announced: the same in the order of the reply.
           vector: the update, as the layout's coder takes it.
           task_digest, setting: as in `Agreement`.
+          memory: `Node.memory` of the last sum of training that this node was in.
           log: as in `Node`.
 
         Raises:
@@ -172,6 +177,7 @@ class Invitation:
             participants=None,
             vector=vector,
             client=None,
+            memory=remembered(memory, self.run, layout, log) if self.task.remembers(self.kind) else None,
         )
         spent = b"" if self.spent is None else self.spent.to_bytes()
         parts = ready_parts(self.run, self.kind, nonce, shown, setting, spent, self.known)
@@ -225,6 +231,14 @@ class Node:
         return self._protection.privacy_of(self._state.kind)
 
     @property
+    def memory(self) -> bytes:
+        """What to give to `Invitation.accept` of the next sum, once the node is done; b"" if that is nothing new. Secret."""
+        state = self._state
+        if state.memory is None or not self.is_done:
+            return b""
+        return wire.to_bytes(Memory(state.run, wire.to_bytes(state.layout), state.memory))
+
+    @property
     def is_done(self) -> bool:
         """Whether the node has answered the last step."""
         return not self._state.step
@@ -260,7 +274,7 @@ class Node:
             client = Client(where, member.name, member.identity)
         else:
             client = Client.from_bytes(state.client.data, where, member.identity)
-        vector = state.vector
+        vector, memory = state.vector, state.memory
         if step == messages.KEYS:
             answer: wire.Message = client.advertise()
         elif step == messages.SHARES:
@@ -270,7 +284,8 @@ class Node:
                 raise UsageError("this node keeps no update for the sum")
             peer_shares = wire.from_bytes(frame, PeerShares, peer=SERVER)
             # Noise is drawn once for a vector: the guard has passed, and no later state holds the vector.
-            answer = client.mask(coder.contribution(vector), peer_shares)
+            contribution, memory = self._contribution(coder, vector)
+            answer = client.mask(contribution, peer_shares)
             vector = None
             if budget is not None:
                 budget.spend(state.nonce, server=SERVER, shown=shown_by(participants)[member.name])
@@ -282,8 +297,19 @@ class Node:
             if budget is not None:
                 budget.remember(spent_by_now(participants, where, client, request))
         kept = np.frombuffer(client.to_bytes(), np.uint8)
-        self._state = replace(state, step=then or "", participants=participants, vector=vector, client=kept)
+        self._state = replace(
+            state, step=then or "", participants=participants, vector=vector, client=kept, memory=memory
+        )
         return answer
+
+    def _contribution(
+        self, coder: Coder, vector: NDArray[Any]
+    ) -> tuple[RingArray, NDArray[np.float64] | None]:
+        """Return what goes into the sum for the update, and what to remember with error feedback."""
+        memory = self._state.memory
+        if memory is None or not isinstance(coder, CompressedCoder):
+            return coder.contribution(vector), None
+        return coder.contribution_with(vector, memory)
 
     def _under_encryption(
         self, encryption: Encryption, step: str, then: str | None, frame: bytes
@@ -307,6 +333,7 @@ class Node:
             )
         where, coder, agreement = self._agreed(participants)
         terms, kept, vector = agreement.encrypted(where, coder, encryption), state.client, state.vector
+        memory = state.memory
         if step == messages.KEYS:
             key = terms.new_key()
             kept = np.frombuffer(wire.to_bytes(key.to_message()), np.uint8)
@@ -317,14 +344,17 @@ class Node:
                 raise UsageError(
                     "this node's update does not fit the server's Encoding, and stays out of the sum"
                 )
-            answer, vector = terms.encrypt(public_key, coder.contribution(vector)), None
+            contribution, memory = self._contribution(coder, vector)
+            answer, vector = terms.encrypt(public_key, contribution), None
         elif kept is not None:
             secret_key = secret_key_from(kept.tobytes(), encryption.scheme)
             total = wire.from_bytes(frame, Total, peer=SERVER)
             answer, kept = terms.decrypt(secret_key, total, peer=SERVER), None
         else:  # cannot be: steps come in their order
             raise UsageError("this node keeps nothing for the sum")
-        self._state = replace(state, step=then or "", participants=participants, vector=vector, client=kept)
+        self._state = replace(
+            state, step=then or "", participants=participants, vector=vector, client=kept, memory=memory
+        )
         return answer
 
     def _relayed(self, step: str, frame: bytes) -> wire.Message:
@@ -341,6 +371,7 @@ class Node:
         own = Own(member.name, member.identity, member.path)
         mine = Correspondent(agreement.relayed(where, coder, self._protection), own, member.peers)
         vector, kept, done = state.vector, b"" if state.client is None else state.client.tobytes(), False
+        memory = state.memory
         if step == messages.KEYS:
             answer: wire.Message
             answer, kept = mine.begin()
@@ -352,11 +383,13 @@ class Node:
                         "this node's update does not fit the server's Encoding, and stays out of the sum"
                     )
                 # Drawn and rounded once: programs that are run anew get the same numbers.
-                (told, kept), vector = mine.start(kept, delivery, coder.contribution(vector)), None
+                contribution, memory = self._contribution(coder, vector)
+                (told, kept), vector = mine.start(kept, delivery, contribution), None
             else:
                 told, kept = mine.go_on(kept, delivery)
             answer, done = told, told.done
             if told.failure:
+                memory = None  # nobody knows whether its update is in a sum
                 self._log.error("protected %s: %s", state.kind, told.failure)
         if done:
             guard.take(state.nonce, then, None, server=SERVER)
@@ -366,6 +399,7 @@ class Node:
             participants=participants,
             vector=vector,
             client=np.frombuffer(kept, np.uint8),
+            memory=memory,
         )
         return answer
 

@@ -135,7 +135,7 @@ class Protection:
         return self.privacy_of(kind) is not None or (self.bounded is not None and kind == TRAIN)
 
     def check_encoding(self, encoding: Encoding) -> None:
-        """Refuse compression where numbers have a grid of their own.
+        """Refuse compression where numbers have a grid of their own, and memory where the server may do anything.
 
         Raises:
           UsageError: as told.
@@ -144,6 +144,11 @@ class Protection:
             raise UsageError(
                 "the numbers of sums with noise, or within a bound that is checked, have a grid of their own; leave "
                 "compression out of Encoding"
+            )
+        if encoding.compression is not None and encoding.compression.error_feedback and self.is_malicious:
+            raise UsageError(
+                "with error feedback a reply depends on earlier tasks, which a server that may do anything need not have "
+                "sent to all alike; leave error_feedback out of Compression"
             )
 
     def check_names(self, peers: Collection[PartyId]) -> None:

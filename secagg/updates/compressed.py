@@ -21,6 +21,12 @@ What is opened of the weights tells their sum alone. The coordinates of a weight
 Sums of independent ones are multinomial as well, of the sum of the w, whatever the single w are. A client draws again if a
 coordinate exceeds L. It does so with a probability below 2^-60 (Chernoff's bound, over all m), so that the sums of n clients
 are within n 2^-60 of that distribution. Digits would not do: the sum of each digit would be opened.
+
+**With error feedback** ([SFDLY14]; [SCJ18] for parts of the numbers) a client encodes y = x + e, where e is what was cut off
+of its updates so far. It sends s: 0 for numbers that were not drawn, else c z W / (L w), where z is the level. Then it
+remembers e' = y - s. The result is the sum of s w over the sum of weights, and not multiplied by d / k: what was not drawn
+is not lost but late. So over the rounds of one client the s add up to the x, less the last e'. A y beyond c is cut to c, and
+the rest is in e' too. An x beyond c does not fit, as ever.
 """
 
 from __future__ import annotations
@@ -80,7 +86,8 @@ class Compressed(Coding):
         size = request.structure.size
         seed = compression.seed or secrets.token_bytes(KEY_BYTES)
         self.places = compression.places(size, seed)
-        self._scale = size / self.places.size
+        # What was not drawn comes later, and must not be made up for now.
+        self._scale = 1.0 if compression.error_feedback else size / self.places.size
         self._check_scaled()
         self._spread = self._places_of_weight() if self.weighted else 0
         self.length = self.places.size + self._spread
@@ -98,12 +105,49 @@ class Compressed(Coding):
 
     def encode(self, arrays: Sequence[NDArray[Any]], weight: float) -> tuple[NDArray[np.int64], int]:
         """Return an update as a vector; rounding is drawn anew in every call. See `Coding`."""
-        numbers, clipped = np.empty(self.request.structure.size), 0
+        numbers = self._side_by_side(arrays)
+        clipped = self._scale_down(numbers)
+        return self._levels(numbers, weight), clipped
+
+    def encode_with_memory(
+        self, arrays: Sequence[NDArray[Any]], weight: float, memory: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return an update with what was cut off of earlier ones as a vector, and what is cut off now.
+
+        Args:
+          arrays, weight: as in `encode`.
+          memory: of all numbers side by side, shape (size of the update,), in their units; zeros at first.
+        """
+        wanted = self._side_by_side(arrays) + memory
+        numbers = wanted.copy()
+        self._scale_down(numbers)
+        vector = self._levels(numbers, weight)
+        if weight == 0:
+            return vector, wanted  # nothing of it counts
+        numbers[:] = 0.0
+        units = vector[: self.places.size] / self._compression.levels
+        numbers[self.places] = units * (self._weight / weight) if self.weighted else units
+        for part in self.parts:
+            numbers[part.place] *= part.clip
+        return vector, wanted - numbers
+
+    def _side_by_side(self, arrays: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+        numbers = np.empty(self.request.structure.size)
         for part, array in zip(self.parts, arrays, strict=True):
+            np.copyto(numbers[part.place], array.reshape(-1))
+        return numbers
+
+    def _scale_down(self, numbers: NDArray[np.float64]) -> int:
+        """Divide numbers by their clips, within +-1; return how many were beyond."""
+        clipped = 0
+        for part in self.parts:
             values = numbers[part.place]
-            np.copyto(values, array.reshape(-1))
             clipped += clip_numbers(values, part.clip)[1]
             values /= part.clip
+        return clipped
+
+    def _levels(self, numbers: NDArray[np.float64], weight: float) -> NDArray[np.int64]:
+        """Return numbers within +-1 as levels of those that are drawn, and the weight behind them."""
         drawn = numbers[self.places]
         if self.weighted:
             drawn *= weight / self._weight
@@ -113,7 +157,7 @@ class Compressed(Coding):
         vector[: drawn.size] = self.plan.ring.to_signed(levels)
         if self.weighted:
             vector[drawn.size :] = self._spread_out(int(weight))
-        return vector, clipped
+        return vector
 
     def decode(self, total: NDArray[Any], contributors: int, error: float) -> Decoded:  # noqa: ARG002  # exact protocols have none
         drawn, mean, scale = self.places.size, self.request.mean, self._scale
@@ -144,6 +188,8 @@ class Compressed(Coding):
             variance = contributors * (step / 2) ** 2 * scale
             square = float(np.sum(np.square(values))) * scale
             mean_square += leaf.size * variance + (scale - 1) * square
+            if self._compression.error_feedback:
+                bound = math.inf  # what clients remember is theirs to know
             array, errors[leaf.path] = self._rounded(part, values * scale, bound)
             arrays.append(array)
         std = math.sqrt(mean_square / max(1, sums.size))

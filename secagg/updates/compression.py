@@ -32,6 +32,9 @@ class Compression:
       keep: fraction of the numbers that a round is of, above 0 and at most 1.
       seed: public, 32 bytes, the same at all clients and fresh in each round; without it a fresh one. Whoever
         chooses it chooses which numbers are summed up, and learns no more by that.
+      error_feedback: whether each client adds what rounding and drawing cut off of its updates to its next one, for rounds
+        of training. Then what was drawn is not multiplied, and a single result is not the exact one on average: what is
+        missing comes later.
 
     Raises:
       UsageError: a number out of range, or a seed of another length.
@@ -40,6 +43,7 @@ class Compression:
     bits: int = 8
     keep: float = 1.0
     seed: bytes | None = field(default=None, repr=False)
+    error_feedback: bool = False
 
     def __post_init__(self) -> None:
         bits: Any = self.bits
@@ -51,6 +55,8 @@ class Compression:
         seed: Any = self.seed
         if seed is not None and (not isinstance(seed, bytes) or len(seed) != KEY_BYTES):
             raise UsageError(f"expected a seed of {KEY_BYTES} bytes that all clients share, got another")
+        if not isinstance(self.error_feedback, bool):
+            raise UsageError(f"expected True or False as error_feedback, got {self.error_feedback!r:.40}")
 
     @property
     def levels(self) -> int:

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from made import Fields, Format
 from secagg import wire
 from secagg.federated.budget import PrivacyBudget, Spent, _Book
+from secagg.federated.error_feedback import Memory, remembered
 from secagg.federated.identities import load_peers, save_peers
 from secagg.federated.layout import Entry, Layout
 from secagg.federated.messages import KEYS, UNMASK, NodeState, Participants, Task
@@ -148,6 +149,29 @@ def node_states() -> Format:
     )
 
 
+def node_memory(given: Fields) -> dict[str, Any]:
+    layout = Layout((Entry("model", "w", "array", "float32", (3,)),), (), "metrics")
+    data = bytes.fromhex(given["bytes"])
+    numbers = remembered(data, 7, layout)
+    return {"numbers": numbers.tolist(), "bytes": wire.to_bytes(wire.from_bytes(data, Memory)).hex()}
+
+
+def node_memories() -> Format:
+    layout = Layout((Entry("model", "w", "array", "float32", (3,)),), (), "metrics")
+    data = wire.to_bytes(Memory(7, wire.to_bytes(layout), np.array([0.5, -0.25, 0.0])))
+    task = wire.to_bytes(Task("1.0", Protection(), Encoding(), "num-examples"))
+    return Format(
+        "what a node remembers of its updates",
+        node_memory,
+        {"of three numbers": {"bytes": data.hex()}},
+        {
+            "of a later version": ("WireError", {"bytes": (data[:3] + b"\2" + data[4:]).hex()}),
+            "cut off": ("WireError", {"bytes": data[:-1].hex()}),
+            "another message": ("WireError", {"bytes": task.hex()}),
+        },
+    )
+
+
 # Keys and ciphertexts, as they are sent and stored
 
 
@@ -198,4 +222,10 @@ def encryption() -> Format:
     )
 
 
-NODE_FILES: Final[tuple[Callable[[], Format], ...]] = (peer_files, node_budgets, node_states, encryption)
+NODE_FILES: Final[tuple[Callable[[], Format], ...]] = (
+    peer_files,
+    node_budgets,
+    node_states,
+    node_memories,
+    encryption,
+)

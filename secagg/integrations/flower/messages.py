@@ -26,6 +26,7 @@ from secagg.signing import digest
 from secagg.wire import Message
 
 RECORD: Final = "secagg"
+_MEMORY: Final = "secagg-memory"
 _STYPE: Final = "secagg.wire"
 _SERVER_NODE: Final = 1
 _NO_TTL_S: Final = 1e12
@@ -154,6 +155,18 @@ def take_out(context: Context, run: int, *, server: str) -> bytes:
         "another run under way",
         peer=server,
     )
+
+
+def remember(context: Context, memory: bytes) -> None:
+    """Put what a node remembers of its updates where Flower keeps it; replaces what was there in one step."""
+    context.state[_MEMORY] = ConfigRecord({"kept": memory})
+
+
+def recall(context: Context) -> bytes:
+    """Return what a node remembers of its updates; b"" if nothing."""
+    stored = context.state.get(_MEMORY)
+    kept = stored["kept"] if isinstance(stored, ConfigRecord) else b""
+    return kept if isinstance(kept, bytes) else b""
 
 
 def _made_anew(content: RecordDict) -> RecordDict:

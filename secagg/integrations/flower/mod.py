@@ -127,7 +127,13 @@ class SecureMod:
             is_first = invitation.spent is not None and invitation.spent.count == 0  # of this budget
             _tell(found, kind, privacy, is_first=is_first)
         node, ready = invitation.accept(
-            layout, announced, vector, task_digest=digest, setting=setting, log=_log
+            layout,
+            announced,
+            vector,
+            task_digest=digest,
+            setting=setting,
+            memory=messages.recall(context),
+            log=_log,
         )
         messages.keep(context, run, node.to_bytes())
         return Message(messages.pack(TASK, ready), reply_to=message)
@@ -145,6 +151,8 @@ class SecureMod:
         answer = node.answer(kind, step.name, step.frame)
         if not node.is_done:
             messages.keep(context, run, node.to_bytes())
+        if memory := node.memory:
+            messages.remember(context, memory)
         return answer
 
 
