@@ -169,5 +169,8 @@ def _public_key(name: str, text: str) -> bytes:
     except ValueError:
         key = b""
     if len(key) != 32:
-        raise UsageError("expected a public key as `secagg approver new` prints it, or the key's file")
+        raise UsageError(
+            "expected a public key as `secagg approver new` prints it, or the key's file; this is no key, and no file has "
+            "this name"
+        )
     return key

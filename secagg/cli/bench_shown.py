@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from secagg.cli.show import say, seconds, size, table
+from secagg.cli.show import say, seconds, size, table, widen
 
 if TYPE_CHECKING:
     from secagg.bench import growth
@@ -40,7 +40,6 @@ _SOURCES: Final[Mapping[Verdict | None, str]] = {
 # A curve that is further off where it was measured leads nowhere. Bytes and rounds are exact, times are noisy.
 _FITS: Final = 0.05
 _FITS_TIME: Final = 0.5
-_FILE_WIDTH: Final = 160  # of tables that go to a file or another program, so that no word is cut
 
 
 class Campaign:
@@ -106,7 +105,7 @@ def print_predictions(console: Console, results: Sequence[Mapping[str, Any]]) ->
     """Print for each case how long it is predicted to take on each network."""
     from secagg.bench.case import Case
 
-    _widen(console)
+    widen(console)
     networks = list(dict.fromkeys(name for result in results for name in result["networks"]))
     rows = [
         (
@@ -125,7 +124,7 @@ def print_predictions(console: Console, results: Sequence[Mapping[str, Any]]) ->
 def print_growths(console: Console, grown: Sequence[growth.Growth]) -> None:
     """Print a curve for each figure of each subject, and a table of what lies beyond the measured sizes."""
     what = _grows_with(grown)
-    _widen(console)
+    widen(console)
     for subject in dict.fromkeys(one.subject for one in grown):
         own = [one for one in grown if one.subject == subject]
         largest, far = _beyond(own)
@@ -140,11 +139,6 @@ def print_growths(console: Console, grown: Sequence[growth.Growth]) -> None:
         if any("no curve" in row for row in rows):
             title += "; where no curve fits, measure at more sizes"
         console.print(table(title, columns, rows))
-
-
-def _widen(console: Console) -> None:
-    if not console.is_terminal:
-        console.width = max(console.width, _FILE_WIDTH)
 
 
 def growths_markdown(grown: Sequence[growth.Growth]) -> str:

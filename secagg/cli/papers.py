@@ -9,7 +9,7 @@ import typer
 
 from secagg.cli.report import write_page
 from secagg.cli.run import HomeOption
-from secagg.cli.show import say, stdout, table
+from secagg.cli.show import say, stdout, table, widen
 from secagg.errors import UsageError
 from secagg.home import Home
 
@@ -71,12 +71,24 @@ def runs(
     path = Home.open(home).audit_log if log is None else log
     rows = register(read_bundle(path).verified().runs)
     shown = [
-        (row.began or row.ended, row.job, row.outcome, row.parties, row.rows, row.session[:16])
+        (
+            (row.began or row.ended).replace("T", " ")[:19],
+            row.job,
+            row.outcome,
+            row.parties,
+            row.rows,
+            row.session[:16],
+        )
         for row in rows
     ]
-    stdout().print(
+    console = stdout()
+    widen(console)
+    console.print(
         table(
-            "Runs", ("when", "job", "outcome", "parties", "rows announced", "session"), shown, numbers_from=6
+            "Runs",
+            ("when (UTC)", "job", "outcome", "parties", "rows announced", "session"),
+            shown,
+            numbers_from=6,
         )
     )
     if csv is not None:

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from secagg.printable import printable, printable_lines
 
+_FILE_WIDTH: Final = 160
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
@@ -44,6 +45,12 @@ def stderr() -> Console:
 def say(console: Console, text: str) -> None:
     """Print a text to the letter on one line, which a terminal may wrap."""
     console.print(printable(text), markup=False, soft_wrap=True)
+
+
+def widen(console: Console) -> None:
+    """Give tables more room where they go to a file or another program, so that no word is cut."""
+    if not console.is_terminal:
+        console.width = max(console.width, _FILE_WIDTH)
 
 
 def complain(error: Exception) -> None:

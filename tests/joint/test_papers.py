@@ -87,9 +87,12 @@ def test_the_commands_write_and_print_them(
     parties: Parties, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECAGG_HOME", str(parties.home("bank_a").path))
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "80")  # tables that go to a file have more room
     ended = Ended(capsys, "runs", "--csv", tmp_path / "runs.csv")
     assert ended.status == 0
+    assert (
+        len(re.findall(r"^20\d\d-\d\d-\d\d \d\d:\d\d:\d\d +[a-z]+ .*bank_a: 2", ended.out, re.MULTILINE)) == 1
+    )
     assert "deposits" in ended.out
     assert len((tmp_path / "runs.csv").read_text().splitlines()) == 3
     assert Ended(capsys, "runs", tmp_path / "runs.csv").status == 1
