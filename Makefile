@@ -61,9 +61,10 @@ bench-peers: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.peers $(ARGS)
 
 benchmarks: $(VENV)/.installed-dev
-	for script in $$(grep -l __main__ benchmarks/*.py); do \
-	  name=$$(basename "$$script" .py); echo "== $$name"; $(BIN)/python -m "benchmarks.$$name" $(ARGS); \
-	done
+	failed=; for script in $$(grep -l __main__ benchmarks/*.py); do \
+	  name=$$(basename "$$script" .py); echo "== $$name"; \
+	  $(BIN)/python -m "benchmarks.$$name" $(ARGS) || failed="$$failed $$name"; \
+	done; test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 $(VENV)/bin/python:
 	@echo "setting up $(VENV), once; this takes a minute or two ..."
