@@ -68,7 +68,7 @@ def on_dask(places: int) -> tuple[Workers, Callable[[], None]]:
     from secagg.integrations.dask import DaskWorkers
 
     cluster = LocalCluster(
-        n_workers=places, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
+        n_workers=places, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=":0"
     )
     client = Client(cluster)
 
@@ -103,6 +103,10 @@ class InThreads:
 
     def gather(self, started: Sequence[Future[bytes]]) -> list[bytes | None]:
         return [one.result() for one in started]
+
+    def end(self, started: Sequence[Future[bytes]]) -> None:
+        for one in started:
+            one.cancel()
 
 
 def on_threads(places: int) -> tuple[Workers, Callable[[], None]]:

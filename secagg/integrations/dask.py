@@ -81,6 +81,11 @@ class DaskWorkers:
             time.sleep(_LOOK_EVERY_S)
         return [future.result() if future.status == "finished" else None for future, _ in started]
 
+    def end(self, started: Sequence[tuple[Any, str]]) -> None:
+        """Cancel tasks; Dask goes on with one that has begun, until its peers have left."""
+        for future, _ in started:
+            future.cancel()
+
     def _on(self, host: str) -> list[str]:
         """Return the Dask workers on a machine, in an order that stays."""
         known = self._client.scheduler_info(n_workers=-1)["workers"]

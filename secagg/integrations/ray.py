@@ -70,6 +70,11 @@ class RayWorkers:
         """Wait for tasks; None for each that was lost or failed."""
         return [_answer(one) for one in started]
 
+    def end(self, started: Sequence[Any]) -> None:
+        """Cancel tasks, and kill the processes of those that have begun."""
+        for one in started:
+            ray.cancel(one, force=True)
+
 
 def _answer(started: Any) -> bytes | None:
     try:

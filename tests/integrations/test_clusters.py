@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ pytestmark = pytest.mark.slow
 HERE = ("127.0.0.1", 1)
 # As `jobs.shards.worker` does, it notices that it was begun before.
 MODULE = """\
-import os, signal
+import os, signal, time
 def run(task):
     what, marker = task.decode().split(" ")
     if what == "die":
@@ -27,6 +28,9 @@ def run(task):
         os.kill(os.getpid(), signal.SIGKILL)
     if what == "fail":
         raise ValueError
+    if what == "sleep":
+        open(marker + ".asleep", "x").close()
+        time.sleep(3600)
     return task
 """
 
@@ -49,6 +53,11 @@ def answers(workers: Any, module: str, tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(UsageError, match=r"at 192\.0\.2\.1, where the job has worker 3"):
         workers.start(3, ("192.0.2.1", 1), module, b"")
     assert workers.address(0, HERE) == HERE
+    asleep = workers.start(0, HERE, module, f"sleep {marker}".encode())
+    while not Path(f"{marker}.asleep").exists():
+        time.sleep(0.05)
+    workers.end([asleep])
+    assert workers.gather([asleep]) == [None]
     return found
 
 
@@ -68,7 +77,7 @@ def test_dask_workers_answer_and_a_killed_one_is_lost(module, tmp_path, monkeypa
 
     with (
         distributed.LocalCluster(
-            n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=50
+            n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0", silence_logs=50
         ) as cluster,
         distributed.Client(cluster) as client,
     ):

@@ -116,6 +116,10 @@ class ThreadWorkers:
     def gather(self, started: Sequence[Future[bytes | None]]) -> list[bytes | None]:
         return [one.result() for one in started]
 
+    def end(self, started: Sequence[Future[bytes | None]]) -> None:
+        for one in started:
+            one.cancel()
+
 
 @pytest.fixture(scope="module")
 def identities() -> dict[str, Identity]:
@@ -604,6 +608,26 @@ def test_a_local_worker_that_is_killed_or_fails_is_lost_and_the_others_answer(tm
     assert workers.gather(started) == [b"abab", None, None, b"c" * 200_000]
     assert all(process.poll() is not None for process, _ in started)
     assert started[1][0].returncode == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_who_stops_a_run_ends_workers_that_work_and_waits_for_none_of_them(tmp_path, monkeypatch):
+    (tmp_path / "sleepers.py").write_text("import time\ndef run(task): time.sleep(3600)\n")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    workers = LocalWorkers()
+    started = [workers.start(0, ("", 0), "sleepers", b"") for _ in range(2)]
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    ended: list[int] = []
+    with (
+        pytest.raises(KeyboardInterrupt),
+        gathered(workers, started, [{}, {}], lambda i, answer: ended.append(i), stop),
+    ):
+        raise AssertionError
+    assert ended == []
+    assert [process.returncode for process, _ in started] == [-signal.SIGKILL] * 2
 
 
 JOB = """\

@@ -36,6 +36,9 @@ class InOrder:
     def gather(self, started: Sequence[Any]) -> list[bytes | None]:
         return list(started)
 
+    def end(self, started: Sequence[Any]) -> None:
+        raise AssertionError
+
 
 def tasks() -> list[Expand]:
     return [Expand(SEEDS, 20, start, 16) for start in (0, 16, 32, 48, 64)]

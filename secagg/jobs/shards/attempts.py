@@ -256,36 +256,30 @@ class Attempts:
 
         def note_end(i: int, encoded: bytes | None) -> None:
             found[i] = answer = None if encoded is None else decode(encoded)
+            if answer is not None and "error" in answer and not answer["lost"]:  # it would come again
+                raise raised(answer, f"{party.me}'s worker of shard {shards[i]}")
             if news := _ended_badly(party.me, step, shards[i], answer):
                 self._watch.news.append(news)
 
         # Once all have said how theirs ended, nobody waits for one that was lost.
         with gathered(work.here.workers, started, tasks, note_end, self._watch.report):
-            words = await self._ended(found, shards)
+            words = await self._ended(found)
         ended = {name: one.ended for name, one in words.items()}
         await self._compare({name: [bytes(how)] for name, how in ended.items()}, "the run ends")
         return [answer if _how(answer) == _WELL else None for answer in found], ended
 
-    async def _ended(
-        self, found: Sequence[Plain | None], shards: Sequence[int]
-    ) -> dict[PartyId, WorkersEnded]:
+    async def _ended(self, found: Sequence[Plain | None]) -> dict[PartyId, WorkersEnded]:
         """Return what everybody says of how its workers ended.
 
         Args:
           found: what this party's answered.
-
-        Raises:
-          what a worker raised that would come again.
         """
         party = self._party
-        for answer, shard in zip(found, shards, strict=True):
-            if answer is not None and "error" in answer and not answer["lost"]:
-                raise raised(answer, f"{party.me}'s worker of shard {shard}")
         word = WorkersEnded(self._turn, [_how(answer) for answer in found])
         party.broadcast(word)
         words = {party.me: word} | await party.gather(WorkersEnded, party.others)
         for name, one in words.items():
-            self._check(name, one.turn, len(one.ended), len(shards))
+            self._check(name, one.turn, len(one.ended), len(found))
             if not set(one.ended) <= {_WELL, _BY_ANOTHER, _LOST}:
                 raise RemoteProtocolError(
                     f"expected 0, 1 or 2 for how each worker ended from {name}, got {one.ended}", peer=name

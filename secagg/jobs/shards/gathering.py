@@ -40,7 +40,7 @@ def gathered(
     Args:
       tasks: of the workers that were started, in their order.
       on_end: called at once with the index of a worker that has ended and what it returned, None if it was lost.
-      report: called a few times a second; what it raises ends the wait once all workers have ended.
+      report: called a few times a second. What this or `on_end` raises ends the workers that are left, and the wait.
     """
     over = threading.Event()
     telling: list[Future[Any]] = []
@@ -52,15 +52,21 @@ def gathered(
 
         left = {waiters.submit(workers.gather, [one]): i for i, one in enumerate(started)}
         try:
-            while left:
-                ended, _ = wait_for(left, _REPORT_EVERY_S, FIRST_COMPLETED)
-                for one in ended:
-                    i = left.pop(one)
-                    (answer,) = one.result()
-                    if answer is None:
-                        telling.append(tellers.submit(stand_in, tasks[i]))
-                    on_end(i, answer)
-                report()
+            try:
+                while left:
+                    ended, _ = wait_for(left, _REPORT_EVERY_S, FIRST_COMPLETED)
+                    for one in ended:
+                        i = left.pop(one)
+                        (answer,) = one.result()
+                        if answer is None:
+                            telling.append(tellers.submit(stand_in, tasks[i]))
+                        on_end(i, answer)
+                    report()
+            except (
+                BaseException
+            ):  # also of people who stop the run: nobody waits for hours for what is of no use
+                workers.end([started[i] for i in left.values()])
+                raise
             yield
         finally:
             over.set()

@@ -1,4 +1,4 @@
-"""How an organisation starts workers: three methods, which its own cluster may have in place of local processes.
+"""How an organisation starts workers: four methods, which its own cluster may have in place of local processes.
 
 What a worker runs is the function `run` of a module, from bytes to bytes. So a cluster needs to be told a name and bytes.
 Nothing of ours is pickled.
@@ -61,6 +61,12 @@ class Workers(Protocol):
         Workers are waited for one by one, each in a thread of its own.
         """
 
+    def end(self, started: Sequence[Any]) -> None:
+        """Let nobody wait any more for what `start` returned: `gather`, in other threads, returns None for it soon.
+
+        What a worker still does is of no use. Where a cluster cannot end it, it goes on until its peers have left.
+        """
+
 
 class LocalWorkers:
     """Workers that are processes on this machine.
@@ -98,6 +104,11 @@ class LocalWorkers:
             for process, _ in started:
                 process.kill()
                 process.wait()
+
+    def end(self, started: Sequence[tuple[subprocess.Popen[bytes], bytes]]) -> None:
+        """Kill processes."""
+        for process, _ in started:
+            process.kill()
 
 
 def _answer(started: tuple[subprocess.Popen[bytes], bytes]) -> bytes | None:
