@@ -43,7 +43,13 @@ def texts_of(sql: str, declared: str, rules: Mapping[PartyId, str], receivers: S
       rules: the rule files, by owner.
       receivers: for whom rules are applied.
     """
-    return {"sql": sql, "tables": declared, "rules": dict(rules), "receivers": list(receivers)}
+    # Job files may list rules in any order; what workers compare has one.
+    return {
+        "sql": sql,
+        "tables": declared,
+        "rules": dict(sorted(rules.items())),
+        "receivers": list(receivers),
+    }
 
 
 def told_terms(terms: QueryTerms) -> Plain:

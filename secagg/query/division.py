@@ -47,7 +47,7 @@ from secagg.query.algebra import (
 )
 from secagg.query.blocks import Block, announced_rows, whole_block
 from secagg.query.own_groups import why_not_own_groups
-from secagg.query.planner import MOST_DENSE, Combined, Local, Plan, is_org, values_of
+from secagg.query.planner import MOST_DENSE, Combined, Local, Plan, combinations_of, is_org
 from secagg.query.pushdown import with_inputs
 from secagg.query.schema import Identifier
 from secagg.query.terms import QueryTerms
@@ -274,7 +274,7 @@ class _Cut:
             leaves.append(Leaf(local, column, bound))
         rows = None
         if isinstance(relation, Aggregate):
-            values = math.prod(values_of(relation.input[name].domain) for name in relation.keys)
+            values = combinations_of(relation.input[name].domain for name in relation.keys)
             rows = int(values) if values <= MOST_DENSE else None
         part = FromShards(len(self.parts), relation, tuple(leaves), self._shards, rows, is_partial)
         self.parts.append(part)
@@ -408,17 +408,33 @@ def most_rows(plan: Plan, local: Local, column: str) -> int | None:
 
     It follows from keys that are unique at an owner, and from `max_rows` of the declared column.
     """
-    bounds: list[float] = []
+    bounds: list[int] = []
     for key in local.unique:
-        if column in key and key <= set(local.names):
-            others = [name for name in key if name != column and not is_org(local.relation, name)]
-            bounds.append(math.prod(values_of(local[name].domain) for name in others))
+        others = [name for name in key if name != column and not is_org(local.relation, name)]
+        if column in key and key <= set(local.names) and _holds_for_null(local.relation, key):
+            together = combinations_of(local[name].domain for name in others)
+            bounds += [] if together == math.inf else [int(together)]
     source = _declared(local.relation, column)
     kind = None if source is None else plan.declaration[local.table].schema.get(source)
     if isinstance(kind, Identifier) and kind.max_rows is not None:
         bounds.append(kind.max_rows)
-    least = min(bounds, default=math.inf)
-    return None if math.isinf(least) else min(int(least), local.per_holder)
+    return min(*bounds, local.per_holder) if bounds else None
+
+
+def _holds_for_null(relation: Relation, key: frozenset[str]) -> bool:
+    """Return whether a key also tells apart rows with NULL, as groups and DISTINCT do and declared keys do not."""
+    match relation:
+        case Filter(input=below):
+            return _holds_for_null(below, key)
+        case Project(input=below, expressions=expressions):
+            of = {name: one.name for name, one in expressions if isinstance(one, Ref)}
+            return _holds_for_null(below, frozenset(of[name] for name in key))
+        case Distinct(input=below):
+            return key == set(relation.names) or _holds_for_null(below, key)
+        case Aggregate():
+            return True
+        case _:
+            return not any(relation[name].domain.nullable for name in key)
 
 
 def _declared(relation: Relation, name: str) -> str | None:

@@ -12,7 +12,7 @@ and fills up what the filter took. Only where the parties agree to announce what
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
@@ -339,7 +339,7 @@ def _aggregated(aggregate: Aggregate, declaration: Declaration) -> Relation:
     """Return the joint aggregate of those that each holder makes of its own rows."""
     table = declaration[_scan(aggregate).table]
     keys = tuple(aggregate.input[name] for name in aggregate.keys)
-    combinations = math.prod(values_of(key.domain) for key in keys)
+    combinations = combinations_of(key.domain for key in keys)
     if combinations <= MOST_DENSE:
         rows = _per_holder(aggregate)
         local = Local(rows, table.name, table.holders, int(combinations), keys, is_dense=True)
@@ -370,3 +370,9 @@ def values_of(domain: Domain) -> float:
     if domain.lowest is None or domain.highest is None:
         return math.inf
     return domain.highest - domain.lowest + 1 + domain.nullable
+
+
+def combinations_of(domains: Iterable[Domain]) -> float:
+    """Return how many combinations of values keys can have, exact where there are not infinitely many."""
+    each = [values_of(domain) for domain in domains]
+    return math.inf if math.inf in each else math.prod(each)

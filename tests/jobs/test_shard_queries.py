@@ -298,6 +298,22 @@ def test_workers_of_a_query_agree_on_all_that_its_plan_is_made_of(tmp_path):
     assert len({worker.agreement_of(task | change) for change in [{}, *changes]}) == 1 + len(changes)
 
 
+def test_workers_agree_whatever_the_order_in_which_job_files_list_rules(tmp_path):
+    def compared(text: str) -> bytes:
+        pattern = pattern_of(
+            job_of(tmp_path, BY_SEGMENT.replace(", max(p.amount) AS largest", ""), text=text)
+        )
+        public = texts_of(pattern.sql, pattern.declared, pattern.rules, ["office"])
+        return encode({"public": public})
+
+    for name in BANKS:
+        (tmp_path / f"{name}.toml").write_text(RULES.format(name))
+    rules = [f'{name} = "{name}.toml"\n' for name in BANKS]
+    other = RULED.replace("".join(rules), "".join(reversed(rules)))
+    assert other != RULED
+    assert compared(other) == compared(RULED)
+
+
 def test_the_terms_of_a_query_come_to_a_worker_as_they_are(tmp_path):
     job = job_of(tmp_path)
     terms = pattern_of(job)._terms(job.parameters, job.terms)

@@ -118,6 +118,41 @@ def test_what_is_explained_names_shards_and_the_places_of_each_block():
 # Rows of one identifier.
 
 
+def test_a_declared_key_with_a_column_that_may_be_null_bounds_no_rows_of_an_identifier():
+    """Rows with NULL in a key may be as many as one likes: NULL equals no other NULL there, as it does in groups."""
+    unique = DECLARATION.replace(
+        '[tables.moves]\nholders = ["north", "south", "west"]',
+        '[tables.moves]\nkeys = [["who", "kind"]]\nholders = ["north", "south", "west"]',
+    ).replace(", max_rows = 15", "")
+    rows = "SELECT who, kind, n, sum(n) OVER (PARTITION BY who) s FROM moves"
+    found = divided(planned(rows, unique.replace('"wire"], nullable = true', '"wire"]')), terms_of(4))
+    assert [leaf.most for leaf in found.leaves] == [3]
+    many_with_null = {"who": ["a"] * 20, "kind": [None] * 20, "amount": [1] * 20, "n": [1] * 20}
+    held = from_mapping({"moves": many_with_null}, "north")
+    assert prepare(planned(rows, unique), "north", held, announce_filtered=False).counts(1) == (20,)
+    with pytest.raises(PlanError, match="how many rows of moves one who has at one owner at most"):
+        divided(planned(rows, unique), terms_of(4))
+    groups = """SELECT who, kind, max(n) OVER (PARTITION BY who) s
+        FROM (SELECT who, kind, max(n) AS n FROM moves GROUP BY who, kind)"""
+    assert [leaf.most for leaf in divided(planned(groups, unique), terms_of(4)).leaves] == [4]
+
+
+def test_distinct_rows_and_groups_of_very_many_columns_are_divided():
+    """The numbers of their combinations are larger than any float."""
+    columns = "".join(f'w{i} = {{type = "integer", min = 0, max = {10**17}}}\n' for i in range(20))
+    wide = DECLARATION.replace(
+        "urgent =", f'alt = {{type = "identifier", nullable = true}}\n{columns}urgent ='
+    )
+    names = ", ".join(f"w{i}" for i in range(20))
+    found = divided(planned(f"SELECT DISTINCT who, {names} FROM moves", wide), terms_of(4))
+    assert [leaf.most for leaf in found.leaves] == [15]
+    found = divided(
+        planned(f"SELECT {names}, alt, who, max(n) m FROM moves GROUP BY {names}, alt, who", wide),
+        terms_of(4),
+    )
+    assert [leaf.most for leaf in found.leaves] == [15]
+
+
 def test_an_owner_with_more_rows_of_an_identifier_than_declared_is_told_how_many_and_no_name():
     plan = planned(f"SELECT count(*) c {JOIN}")
     columns: dict[str, Any] = {"who": ["secret"] * 16 + ["b"] * 2, "kind": ["card"] * 18, "amount": [1] * 18}
