@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -32,7 +32,7 @@ from secagg.cli.table_options import (
 )
 from secagg.cli.worker_options import WorkerFolderOption, WorkerMemoryOption, WorkersOption, workplace_of
 from secagg.data.dialect import Dialect
-from secagg.errors import UsageError
+from secagg.errors import DataError, UsageError
 from secagg.home import Home
 
 if TYPE_CHECKING:
@@ -43,6 +43,10 @@ if TYPE_CHECKING:
 
 __all__ = ["HomeOption", "duration_of", "identity_at", "run", "who_takes_part"]
 
+_FOR_ALL: Final = (
+    "with --local, --map and the options of a table's form hold for the tables of all parties; where tables differ, "
+    "a source file says how each is read: --sources FILE --data NAME=source:ENTRY"
+)
 HomeOption = Annotated[
     Path | None,
     typer.Option(
@@ -149,8 +153,15 @@ def run(
             job = load_job(job_file, with_certificates=False)
             options = _options_by_party(data or [], table_options)
             memory = [] if worker_memory is None else ["--worker-memory", worker_memory]
-            with shown_progress(progress) as on_progress:
-                elsewhere = run_locally(job, options, out=out, on_progress=on_progress, all_options=memory)
+            try:
+                with shown_progress(progress) as on_progress:
+                    elsewhere = run_locally(
+                        job, options, out=out, on_progress=on_progress, all_options=memory
+                    )
+            except DataError as error:
+                if map_ or dialect != Dialect():
+                    error.add_note(_FOR_ALL)
+                raise
             for name in job.roster:
                 if name in elsewhere:
                     complain(UsageError(f"{name}: {elsewhere[name]}"))

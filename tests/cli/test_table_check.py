@@ -168,6 +168,36 @@ def test_organisations_that_spell_one_account_differently_meet_and_see_their_own
         assert found == f"beneficiary,senders,total\n{spelling},4,1238.502\n"
 
 
+def test_tables_of_other_columns_are_tried_out_together_by_a_source_file(folder: Path) -> None:
+    (folder / "north.csv").write_text(NORTH, encoding="utf-8")
+    (folder / "try.toml").write_text(
+        '[tables.north]\nfiles = ["north.csv"]\ndecimal = ","\nthousands = "."\ndate_format = "%d.%m.%Y %H:%M"\n'
+        'columns = {beneficiary = "An", sender = "Von", amount = "Betrag", time = "Tag"}\n'
+    )
+    command = [
+        "run",
+        folder / "job.toml",
+        "--local",
+        "--out",
+        folder / "out",
+        "--data",
+        f"south={folder}/south.csv",
+    ]
+    done = secagg(*command, "--data", f"north={folder}/north.csv", *OPTIONS[2:], *MAP)
+    assert done.returncode == 2
+    assert "where tables differ, a source file says how each is read: --sources FILE" in done.stderr
+    assert "south" in done.stderr
+    done = secagg(
+        *command, "--data", "north=source:north", "--sources", folder / "try.toml", "--decimal", "."
+    )
+    assert done.returncode == 2  # what the command line says goes before the source file
+    made = (folder / "south.csv").read_text().replace(",0.001,", ",0.0010,")
+    (folder / "south.csv").write_text(made)
+    done = secagg(*command, "--data", "north=source:north", "--sources", folder / "try.toml")
+    assert done.returncode == 0, done.stderr
+    assert "north: 4 rows read, 3 used" in done.stdout
+
+
 def test_all_are_told_that_no_row_of_a_table_counts(folder: Path) -> None:
     (folder / "north.csv").write_text(SOUTH.replace("20260901", "20250901"))
     done = secagg(
