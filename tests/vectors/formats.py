@@ -40,6 +40,7 @@ from secagg.protocols.masked_sum.client import ClientState
 from secagg.protocols.masked_sum.masks import Mask, add_masks
 from secagg.ring import Ring
 from secagg.wire import Message
+from wire_kinds import wire_kinds
 
 PEER: Final = "north"
 
@@ -560,5 +561,6 @@ FORMATS: Final[Mapping[str, Callable[[], Format]]] = {
         *KEPT_FILES,
         *DATABASES,
         *NODE_FILES,
+        wire_kinds,
     )
 }
