@@ -8,6 +8,9 @@ from change import Change
 
 _SQL: Final = ("tests/query/test_sql.py",)
 _REFUSALS: Final = ("tests/query/test_refusals.py",)
+_DIVISION: Final = ("tests/query/test_division.py",)
+_SHARDS: Final = ("tests/query/test_query_shards.py",)
+_CHECKS: Final = ("tests/query/test_query_shards_checks.py",)
 
 QUERIES: Final = (
     Change(
@@ -44,5 +47,68 @@ QUERIES: Final = (
         "if negated and (value.domain.nullable or other.domain.nullable):",
         "if False:",
         _REFUSALS,
+    ),
+    Change(
+        "capacities of shards are those of identifiers with one row",
+        "secagg/mpc/buckets.py",
+        "enough = most * (math.log",
+        "enough = 1 * (math.log",
+        _DIVISION,
+    ),
+    Change(
+        "rows of shards are shared though they do not fit",
+        "secagg/query/shards.py",
+        "if fullest > block.rows:",
+        "if False:",
+        _CHECKS,
+    ),
+    Change(
+        "an owner's rows over all shards are compared with nothing",
+        "secagg/query/shards.py",
+        "more = total > announced[leaf.local, block.holder]",
+        "more = total > d.shards * block.rows",
+        _CHECKS,
+    ),
+    Change(
+        "what is wrong in the first shard alone ends a run",
+        "secagg/query/shards.py",
+        "for one in several])\n        found.append((reductions.any(bits), what))",
+        "for one in several[:1]])\n        found.append((reductions.any(bits), what))",
+        _CHECKS,
+    ),
+    Change(
+        "the right side's identifier divides what stands above a left join",
+        "secagg/query/division.py",
+        'one.columns | other.columns if relation.how == "inner" else one.columns',
+        "one.columns | other.columns",
+        _DIVISION,
+    ),
+    Change(
+        "an identifier that may be NULL divides a table",
+        "secagg/query/division.py",
+        "if not column.domain.nullable and not any(",
+        "if not any(",
+        _DIVISION,
+    ),
+    Change(
+        "counts of shards are counted",
+        "secagg/query/division.py",
+        '"count": "sum"',
+        '"count": "count"',
+        _SHARDS,
+    ),
+    Change(
+        "distinct counts of anything add up over shards",
+        "secagg/query/division.py",
+        "for way in ways if counted <= way.columns",
+        "for way in ways",
+        _SHARDS,
+    ),
+    Change(
+        "owners' rows of one identifier are not counted",
+        "secagg/query/owner.py",
+        "if isinstance(kind, Identifier) and kind.max_rows is not None:",
+        "if False:",
+        _DIVISION,
     ),
 )

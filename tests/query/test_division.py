@@ -115,6 +115,13 @@ def test_what_is_explained_names_shards_and_the_places_of_each_block():
     assert found.has_sorts
 
 
+def test_the_right_side_of_a_left_join_divides_nothing_above_it():
+    above = "SELECT x, count(*) c FROM (SELECT m.n x, p.id FROM moves m LEFT JOIN people p ON m.who = p.id) j GROUP BY "
+    assert divided(planned(above + "x"), terms_of(4)).parts[0].is_partial
+    by_right = "SELECT id, count(*) c FROM (SELECT p.id FROM moves m LEFT JOIN people p ON m.who = p.id) j GROUP BY id"
+    assert divided(planned(by_right), terms_of(4)).parts[0].is_partial  # rows of NULL lie in all shards
+
+
 # Rows of one identifier.
 
 
