@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from secagg.jobs.shards import Workers, Workplace
 
 _UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_LEAST: Final = 1 << 28  # what an interpreter with numpy takes of address space, and some
+# What an interpreter takes of address space with numpy, or with what computes plans of SQL; and some.
+_LEAST: Final = 1 << 28
+_LEAST_OF_PLANS: Final = 1 << 29
 
 WorkersOption = Annotated[
     str | None,
@@ -49,7 +51,7 @@ def workplace_of(job: Job, where: str | None, *, folder: Path, memory: str | Non
     Raises:
       UsageError: options of a job without shards, that name no workers, or that bound a cluster's memory.
     """
-    from secagg.jobs.shards import Workplace
+    from secagg.jobs.shards import IN_SHARDS, Workplace, phases_in_shards
 
     if job.shards == 1:
         if where is not None or memory is not None:
@@ -64,7 +66,8 @@ def workplace_of(job: Job, where: str | None, *, folder: Path, memory: str | Non
         raise UsageError(
             f"--worker-memory bounds workers of --workers local; let the cluster bound its own, got --workers {where!r:.80}"
         )
-    return Workplace(_workers(where or "local"), folder.absolute() / "shards", _bytes(memory))
+    least = _LEAST if phases_in_shards(job) == IN_SHARDS else _LEAST_OF_PLANS
+    return Workplace(_workers(where or "local"), folder.absolute() / "shards", _bytes(memory, least))
 
 
 def _workers(where: str) -> Workers:
@@ -90,11 +93,13 @@ def _workers(where: str) -> Workers:
     )
 
 
-def _bytes(text: str | None) -> int | None:
+def _bytes(text: str | None, least: int) -> int | None:
     if text is None:
         return None
     found = re.fullmatch(r"([0-9]{1,15})([KMGT]?)", text)
     count = int(found[1]) * _UNITS[found[2]] if found else 0
-    if count < _LEAST:
-        raise UsageError(f"expected --worker-memory of 256M or more, such as 4G, got {text!r:.40}")
+    if count < least:
+        raise UsageError(
+            f"expected --worker-memory of {least >> 20}M or more for this job, such as 4G, got {text!r:.40}"
+        )
     return count

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from secagg.faces import face
 
 __all__ = [
+    "IN_SHARDS",
     "Divisible",
     "LocalWorkers",
     "SumWorkers",
@@ -32,6 +33,7 @@ __all__ = [
 if TYPE_CHECKING:
     from secagg.jobs.shards.attempts import Watch, Work, Workplace
     from secagg.jobs.shards.program import (
+        IN_SHARDS,
         Divisible,
         compute_in_shards,
         find_in_shards,
@@ -46,7 +48,7 @@ else:  # a worker starts for each step of each shard, and needs none of what rea
         "secagg.jobs.shards",
         {
             "secagg.jobs.shards.attempts": "Watch Work Workplace",
-            "secagg.jobs.shards.program": "Divisible compute_in_shards find_in_shards phases_in_shards "
+            "secagg.jobs.shards.program": "IN_SHARDS Divisible compute_in_shards find_in_shards phases_in_shards "
             "run_in_shards work_of",
             "secagg.jobs.shards.sums": "SumWorkers",
             "secagg.jobs.shards.workers": "LocalWorkers Workers",
