@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from ports import reserved_ports
-from secagg.errors import JobError, SecaggError
+from secagg.errors import JobError, PlanError, SecaggError
 from secagg.jobs.inputs import InputTables
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import parse_job
@@ -29,6 +29,7 @@ from secagg.joint.audit.gate import of_workers
 from secagg.network.identity import Identity, create_identity
 from secagg.network.simulated import simulate
 from secagg.network.tcp import Timeouts, run_party
+from secagg.query import division
 
 ROOT = Path(__file__).parents[2]
 BANKS = ("north", "south", "west")
@@ -246,6 +247,20 @@ def test_single_rows_of_a_join_are_told_once_whatever_shard_they_come_from(ident
     assert not isinstance(found["office"][0], Exception), found["office"][0]
     assert in_any_order(found["office"][0]) == pooled(job, inputs)
     assert len(found["office"][0]) > 10
+
+
+@pytest.mark.slow
+def test_rows_that_do_not_fit_a_shard_end_the_run_before_any_worker_begins(
+    identities, ports, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(division, "capacity", lambda *arguments: 2)
+    job = job_of(tmp_path)
+    workers = {name: DyingWorkers() for name in ALL}
+    found = run(job, read(job, tmp_path), identities, ports, tmp_path / "workers", workers)
+    errors = {name: error for name, (error, _) in found.items()}
+    assert all(isinstance(error, SecaggError) for error in errors.values()), errors
+    assert any(isinstance(error, PlanError) and "hash key" in str(error) for error in errors.values())
+    assert not any(of_party.tasks for of_party in workers.values())
 
 
 def other_counts(task: dict[str, Any]) -> dict[str, Any]:
