@@ -332,7 +332,16 @@ class QueryPattern:
                     terms.parties,
                 )
             )
-        if queries.possible_groups(self.plan, self._terms(parameters, terms)) is not None:
+        are_groups = queries.possible_groups(self.plan, self._terms(parameters, terms)) is not None
+        if self.plan.has_ranges and not (are_groups and terms.shards > 1):
+            found.append(
+                Disclosure(
+                    "whether the numbers that each input party shares are in the ranges that the plan gives them; with an "
+                    "unaltered program they always are",
+                    terms.roles[COMPUTING],
+                )
+            )
+        if are_groups:
             found += [
                 Disclosure(
                     "where owners' lists are merged and not sorted: whether the run must be repeated with a new hash key",

@@ -85,7 +85,10 @@ def explain(plan: Plan, terms: QueryTerms, rows: Mapping[PartyId, int]) -> Expla
     groups = chosen_groups(plan, terms, counts)
     in_shards = divided(plan, terms) if groups is None and terms.shards > 1 else None
     lines: Iterable[str] = tree(plan.root) if groups is None else _merged(groups)
-    opened = [*_opened(plan, terms), *(_opened_by_merging(terms) if groups is not None else ())]
+    opened = [
+        *_opened(plan, terms, merged=groups is not None),
+        *(_opened_by_merging(terms) if groups is not None else ()),
+    ]
     if in_shards is not None:
         lines = (*tree(in_shards.root), *(f"Divided: {line}" for line in in_shards.said(counts)))
         opened += _opened_in_shards(terms)
@@ -142,7 +145,7 @@ def _sorts(relation: Relation) -> bool:
             return False
 
 
-def _opened(plan: Plan, terms: QueryTerms) -> Iterator[tuple[str, str]]:
+def _opened(plan: Plan, terms: QueryTerms, *, merged: bool) -> Iterator[tuple[str, str]]:
     counted = list(dict.fromkeys(local.table for local in plan.locals if not local.is_dense))
     if counted:
         which = "what their own parts leave of" if terms.announce_filtered else "their rows of"
@@ -152,6 +155,11 @@ def _opened(plan: Plan, terms: QueryTerms) -> Iterator[tuple[str, str]]:
         )
     if any(isinstance(one, Join) and one.how in ("inner", "left") for one in relations(plan.root)):
         yield ", ".join(terms.computing), "whether keys that were declared unique are so"
+    if plan.has_ranges and not merged:
+        yield (
+            ", ".join(terms.computing),
+            "whether each owner's numbers are in those ranges that the plan gives them",
+        )
     columns = ", ".join(f"{column.name} ({column.domain})" for column in plan.root.columns)
     if terms.receivers:
         yield ", ".join(terms.receivers), f"up to {plan.root.max_rows} rows: {columns}"

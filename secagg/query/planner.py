@@ -177,6 +177,16 @@ class Plan:
         """Who puts in rows, in the order in which they first come."""
         return tuple(dict.fromkeys(holder for one in self.locals for holder in one.holders))
 
+    @property
+    def has_ranges(self) -> bool:
+        """Whether owners share numbers that are checked to lie in ranges."""
+        return any(
+            of.kind not in ("boolean", "identifier")
+            for local in self.locals
+            for owner in local.holders
+            for of in local.fields_of(owner)
+        )
+
     def of(self, owner: str) -> tuple[Local, ...]:
         """Return what one owner computes alone."""
         return tuple(one for one in self.locals if owner in one.holders)

@@ -356,7 +356,8 @@ def test_a_query_in_shards_says_how_it_is_divided_and_what_it_opens(tmp_path):
     opened = {one.what: one.to for one in job.disclosures()}
     (again,) = [to for what, to in opened.items() if "new hash key" in what]
     (announced,) = [to for what, to in opened.items() if "as many rows as it announced" in what]
-    assert (again, announced) == (ALL, BANKS)
+    (ranges,) = [to for what, to in opened.items() if "are in the ranges that the plan gives them" in what]
+    assert (again, announced, ranges) == (ALL, BANKS, BANKS)
     assert [to for what, to in opened.items() if "result of the query" in what] == [("office",)]
     assert {risk.name: risk.log2 for risk in job.risks(rows)}["log2_abort"] == -40
     whole = job_of(tmp_path, text=re.sub(r"shards = 2\n|workers = .*\n", "", JOB))

@@ -11,6 +11,7 @@ import pytest
 from owner_rules import DECLARATION, ORGANISATIONS, all_rules, payment
 from secagg import simulate
 from secagg.cli import main
+from secagg.query.declaration import Declaration
 from secagg.query.explain import explain
 from secagg.query.joint_run import agree, plan_query, take_part
 from secagg.query.owner import from_mapping, prepare
@@ -58,6 +59,18 @@ def test_rounds_and_bytes_are_those_of_the_ledger_where_nothing_is_sorted(query,
     sent = {name: sum(t.payload_bytes for t in ledgers[name].sent_to.values()) for name in terms.parties}
     assert found.cost.payload_bytes == sent
     assert found.cost.rounds == max(ledger.depth for ledger in ledgers.values())
+
+
+def test_that_numbers_are_checked_against_ranges_is_said_where_it_is_opened():
+    said = "whether each owner's numbers are in those ranges that the plan gives them"
+
+    def opened(text: str) -> list[str]:
+        plan = plan_query(text, Declaration.parse(TABLES), ("north",))
+        terms = QueryTerms(("north", "south", "third"), ("north", "south", "third"), ("north",))
+        return [what for _, what in explain(plan, terms, {"north": 3, "south": 3}).opened]
+
+    assert said in opened("SELECT sum(amount) AS s FROM payments")
+    assert said not in opened("SELECT DISTINCT who FROM payments")
 
 
 TABLES = """
