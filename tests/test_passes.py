@@ -64,8 +64,9 @@ LOCAL = {
         lambda: additive.reconstruct([*SHARES[0], counting(SHARES[1])], SHARES[1].shape, Ring(64)),
         2 * 8 + 2 * 24,
     ),
-    # Six stages of six operations on half the words, and a copy before and after.
-    "to planes": (lambda: to_planes(counting(ELEMENTS), 64), 6 * (3 * 8 + 3 * 12) + 2 * 16),
+    # Six stages of six operations on half the words, and a copy before.
+    "to planes": (lambda: to_planes(counting(ELEMENTS), 64), 6 * (3 * 8 + 3 * 12) + 16),
+    # As above, and a copy behind.
     "from planes": (
         lambda: from_planes(counting(ELEMENTS.reshape(64, -1)), WORDS),
         6 * (3 * 8 + 3 * 12) + 2 * 16,
@@ -88,7 +89,7 @@ SHARED = {
     "fixed-point multiply": (lambda e, x, _: e.multiply(x, x, 16), 294),
     # Four operations, and keystream of two keys over the result.
     "AND of 64 bits": (lambda e, _, bits: e.conjunction([(bits, bits)]), 4 * 24 + 2 * 16),
-    "x < 0": (lambda e, x, _: e.negative(x), 895),
+    "x < 0": (lambda e, x, _: e.negative(x), 775),
 }
 
 

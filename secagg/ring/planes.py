@@ -64,20 +64,27 @@ def to_planes(values: U64, bits: int) -> U64:
     check_width(bits)
     if values.dtype != np.uint64 or values.ndim != 1:
         raise ShapeError(f"to_planes takes a 1-D uint64 array, not {values.ndim}-D {values.dtype}")
-    rows, lanes = _plane_block(bits)
-    planes = np.empty((bits, -(-values.size // 64)), np.uint64)
-    for start in range(0, planes.shape[1], _COLUMNS):
+    words = -(-values.size // 64)
+    if 0 < words <= _COLUMNS:
+        return _block_planes(values, words, bits)[:bits]
+    planes = np.empty((bits, words), np.uint64)
+    for start in range(0, words, _COLUMNS):
         part = planes[:, start : start + _COLUMNS]
         m = part.shape[1]
-        elements = values[64 * start : 64 * (start + m)]
-        if elements.size < 64 * m:
-            elements = np.concatenate([elements, np.zeros(64 * m - elements.size, np.uint64)])
-        block = np.empty((rows, m), np.uint64)
-        # The cast to `lanes` drops the bits that no plane is asked for.
-        block.view(lanes).reshape(rows, m, -1)[...] = elements.reshape(m, -1, rows).transpose(2, 0, 1)
-        _butterfly(block)
-        part[...] = block[:bits]
+        part[...] = _block_planes(values[64 * start : 64 * (start + m)], m, bits)[:bits]
     return planes
+
+
+def _block_planes(values: U64, words: int, bits: int) -> U64:
+    """Return the planes of few elements, shape (rows of a block, words): the lowest `bits` are asked for."""
+    rows, lanes = _plane_block(bits)
+    if values.size < 64 * words:
+        values = np.concatenate([values, np.zeros(64 * words - values.size, np.uint64)])
+    block = np.empty((rows, words), np.uint64)
+    # The cast to `lanes` drops the bits that no plane is asked for.
+    block.view(lanes).reshape(rows, words, -1)[...] = values.reshape(words, -1, rows).transpose(2, 0, 1)
+    _butterfly(block)
+    return block
 
 
 def from_planes(planes: U64, n: int) -> U64:
@@ -123,9 +130,13 @@ def _plane_block(bits: int) -> tuple[int, np.dtype[np.unsignedinteger[Any]]]:
     return 8 * lanes.itemsize, lanes
 
 
-# For each width j, the lower j bits of each 2 j.
-_LOWER_HALVES = {
-    j: np.uint64(sum(((1 << j) - 1) << place for place in range(0, 64, 2 * j))) for j in (1, 2, 4, 8, 16, 32)
+# For each width j: j, and the lower j bits of each 2 j. Arrays, which numpy takes as they are.
+_STAGES = {
+    j: (
+        np.array(j, np.uint64),
+        np.array(sum(((1 << j) - 1) << place for place in range(0, 64, 2 * j)), np.uint64),
+    )
+    for j in (1, 2, 4, 8, 16, 32)
 }
 
 
@@ -139,15 +150,15 @@ def _butterfly(block: U64) -> None:
     swapped = np.empty(block.size // 2, np.uint64)
     j = rows // 2
     while j:
-        mask = _LOWER_HALVES[j]
+        width, mask = _STAGES[j]
         pairs = block.reshape(rows // (2 * j), 2, -1)
         upper, lower = pairs[:, 0], pairs[:, 1]
         t = swapped.reshape(upper.shape)
-        np.right_shift(upper, np.uint64(j), out=t)
+        np.right_shift(upper, width, out=t)
         t ^= lower
         t &= mask
         lower ^= t
-        t <<= np.uint64(j)
+        t <<= width
         upper ^= t
         j //= 2
 

@@ -87,8 +87,10 @@ class Layout:
     def cut(self, values: U64, words: int) -> tuple[U64, U64]:
         """Return the digits' planes (digits, digit_bits, words), lowest bit first, and the top plane."""
         planes = to_planes(values, self.bits)
-        low = np.zeros((self.digits * self.digit_bits, words), np.uint64)
-        low[self.pad :] = planes[:-1]
+        low = planes[:-1]
+        if self.pad:
+            low = np.zeros((self.digits * self.digit_bits, words), np.uint64)
+            low[self.pad :] = planes[:-1]
         return low.reshape(self.digits, self.digit_bits, words), planes[-1]
 
 
@@ -127,11 +129,14 @@ async def _msb_p0(channel: Channel, layout: Layout, values: U64) -> Held:
     k0, k1 = channel.k_own[Purpose.COMPARE], channel.k_next[Purpose.COMPARE]
     scratch = np.empty((base + 1) * digits * min(words, _CHUNK), np.uint64)
     for piece in _pieces(words):
-        message = np.empty((min(piece.stop, words) - piece.start) * layout.thermometer, np.uint64)
+        size = min(piece.stop, words) - piece.start
+        message = np.empty(size * layout.thermometer, np.uint64)
+        whole, tops = layout.cut(values[64 * piece.start : 64 * (piece.start + size)], size)
         done = 0
         for start in piece:
             c = min(_CHUNK, words - start)
-            s, top = layout.cut(values[64 * start : 64 * (start + c)], c)
+            here = slice(start - piece.start, start - piece.start + c)
+            s, top = whole[:, :, here], tops[here]
             t = scratch[: (base + 1) * digits * c].reshape(base + 1, digits, c)
             t[0], t[-1] = ONES, 0
             # t[v] = [s_d >= v]. Knowing every second entry for the upper bits u of a digit, the next bit
@@ -161,12 +166,15 @@ async def _msb_p12(channel: Channel, layout: Layout, values: U64) -> Held:
     out = np.empty((layout.output, words), np.uint64)
     scratch = np.empty((2, base * digits * min(words, _CHUNK)), np.uint64)
     for piece in _pieces(words):
+        size = min(piece.stop, words) - piece.start
+        # Before the message is awaited: P_0 works on it meanwhile.
+        whole, tops = layout.cut(values[64 * piece.start : 64 * (piece.start + size)], size)
         if at_p1:
-            size = ((min(piece.stop, words) - piece.start) * layout.thermometer,)
-            nbytes = array_bytes(size, out.dtype)
+            shape = (size * layout.thermometer,)
+            nbytes = array_bytes(shape, out.dtype)
             message = await channel.party.receive(Thermometers, channel.previous, max_bytes=nbytes)
             planes = message.planes
-            checked(planes, size, out.dtype, what="thermometers", peer=channel.previous)
+            checked(planes, shape, out.dtype, what="thermometers", peer=channel.previous)
         done = 0
         for start in piece:
             c = min(_CHUNK, words - start)
@@ -176,7 +184,8 @@ async def _msb_p12(channel: Channel, layout: Layout, values: U64) -> Held:
             else:
                 part = stream.words((layout.thermometer, c))
             thermometer, top = part[:-1].reshape(base - 1, digits, c), part[-1]
-            t, t_top = layout.cut(values[64 * start : 64 * (start + c)], c)
+            here = slice(start - piece.start, start - piece.start + c)
+            t, t_top = whole[:, :, here], tops[here]
             picked = _pick(thermometer, ~t, scratch, one=at_p1)
             target = out[:, start : start + c]
             target[:digits] = picked[1]
@@ -209,24 +218,26 @@ def _pick(thermometer: U64, chosen: U64, scratch: U64, *, one: bool) -> U64:
       shape (2, digits, words).
     """
     below, digits, c = thermometer.shape
-    # Entry 2j + g + bit for each j and g = 0, 1: the choice by the lowest bit, for both results at once.
-    v = scratch[0, : (below + 1) * digits * c].reshape(below + 1, digits, c)
-    np.bitwise_xor(thermometer[:-1], thermometer[1:], out=v[1:-1])
-    v[0], v[-1] = thermometer[0], thermometer[-1]
-    if one:
+    # The highest bit of c leaves a window of D / 2 + 1 entries, the next one of D / 4 + 1, and so on: both results in it.
+    step, bit = (below + 1) // 2, chosen[:, -1]
+    v = scratch[0, : (step + 1) * digits * c].reshape(step + 1, digits, c)
+    middle = thermometer[step - 1]
+    np.bitwise_and(middle, bit, out=v[0])
+    np.bitwise_xor(v[0], middle, out=v[step])
+    if one:  # not (bit and not the middle entry)
+        v[0] ^= bit
         v[0] ^= ONES
-    v &= chosen[:, 0]
-    v[1:] ^= thermometer
-    if one:
-        v[0] ^= ONES
-    for j in range(1, chosen.shape[1]):
-        pairs = v.reshape(-1, 2, 2, digits, c)
-        low, high = pairs[:, 0], pairs[:, 1]
-        picked = scratch[j % 2, : low.size].reshape(low.shape)
-        np.bitwise_xor(low, high, out=picked)
-        picked &= chosen[:, j]
-        picked ^= low
-        v = picked.reshape(-1, digits, c)
+    inner = v[1:step]
+    np.bitwise_xor(thermometer[: step - 1], thermometer[step:], out=inner)
+    inner &= bit
+    inner ^= thermometer[: step - 1]
+    for j in reversed(range(chosen.shape[1] - 1)):
+        step = 1 << j
+        low, high = v[: step + 1], v[step:]
+        v = scratch[(chosen.shape[1] - 1 - j) % 2, : low.size].reshape(step + 1, digits, c)
+        np.bitwise_xor(low, high, out=v)
+        v &= chosen[:, j]
+        v ^= low
     return v
 
 
