@@ -202,12 +202,23 @@ def warnings(
             like = sum(1 for name in sample if pattern.fullmatch(name))
             if 2 * like > len(sample):
                 found.append(f"most of them look like {what}; see that the right column is mapped")
+    if rule.name == "exact":
+        found += _alike_warnings(names[:_NUMBER_SAMPLE], rule)
     if rule.name in ("exact", "folded", "digits"):
         found += _number_warnings(names[:_NUMBER_SAMPLE], whole_numbers=whole_numbers)
     often = (len(names) >= _MANY and 5 * most > rows) or (most >= _OFTEN and 2 * most > rows)
     if often and not repeated:
         found.append(f"one of them stands in {most} of {rows} rows; see that it is no placeholder")
     return [f"{field}: {text}" for text in found]
+
+
+def _alike_warnings(names: Sequence[str], rule: Rule) -> list[str]:
+    folded, refused = Rule("folded", rule.real).spell(names)
+    alike = len(names) - len(refused) - len({name for name in folded if name})
+    if not alike:
+        return []
+    like = f"{alike} of the first {len(names)} different ones are like another but for case, width or spaces"
+    return [f'{like}; mend them, or agree on identifiers = "folded" in the job\'s [data]']
 
 
 def _number_warnings(names: Sequence[str], *, whole_numbers: bool) -> list[str]:

@@ -427,6 +427,10 @@ def test_rules_differ_by_role(tmp_path):
         ([str(i) for i in range(10_000, 1_000_000, 997)], "leading zeros may be lost"),
         ([*(f"c{i}" for i in range(30)), *["c0"] * 20], "one of them stands in 21 of 50 rows"),
         (["c0", "c0", "c0", "c0", "c1", "c0", "c2"], "one of them stands in 5 of 7 rows"),
+        (
+            ["Müller AG", "Muller AG", "MÜLLER  ag", "m\uff35ller ag", "Meier"],
+            '2 of the first 5 different ones are like another .*identifiers = "folded"',
+        ),
         (["'00123", "00124", "'00125"], "2 of 3 different ones begin with an apostrophe"),
     ],
 )
