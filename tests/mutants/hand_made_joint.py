@@ -9,6 +9,7 @@ from change import Change
 _APPROVAL: Final = "secagg/joint/approval"
 _CONSORTIUM: Final = "secagg/joint/consortium"
 _GATES: Final = ("tests/jobs/test_gates.py",)
+_WORKERS: Final = ("tests/jobs/test_shards.py", "tests/jobs/test_shard_queries.py")
 _APPROVALS: Final = ("tests/joint/test_approval.py",)
 _MEMBERS: Final = ("tests/joint/test_consortium.py",)
 
@@ -110,5 +111,26 @@ JOINT: Final = (
         """return "'{}'".format(value.replace("'", "''"))""",
         """return f"'{value}'\"""",
         ("tests/jobs/test_query_values.py",),
+    ),
+    Change(
+        "workers compare nothing of their work",
+        "secagg/jobs/shards/worker.py",
+        'for name in ("step", "attempt", "kept", "kind", "public")',
+        'for name in ("step", "attempt", "kept", "kind")',
+        _WORKERS,
+    ),
+    Change(
+        "a step is done where another party's worker was lost",
+        "secagg/jobs/shards/attempts.py",
+        "if answer is not None and not those:",
+        "if answer is not None:",
+        _WORKERS,
+    ),
+    Change(
+        "a lost worker is told of once its turn is over",
+        "secagg/jobs/shards/gathering.py",
+        "                    report()\n",
+        "",
+        _WORKERS,
     ),
 )
