@@ -17,6 +17,7 @@ framework's records into entries and values: `flower`, `nvflare` and `openfl` of
     encrypted     sums under one node's key in place of masks
     letters       sealed messages between nodes that the server carries
     relayed       sums that nodes compute together by such letters
+    correspondent, carrier   a node's side of these, and the server's
     bounded       sums of updates that three nodes check against a bound
     shared_key    sums under a key that several nodes make
     error_feedback  what a node remembers of its updates

@@ -30,12 +30,13 @@ from secagg.errors import RemoteProtocolError, UsageError
 from secagg.federated import messages
 from secagg.federated.budget import History, PrivacyBudget
 from secagg.federated.compressed import CompressedCoder
+from secagg.federated.correspondent import Correspondent
 from secagg.federated.encrypted import Encryption, SumKey, Total, secret_key_from
 from secagg.federated.error_feedback import Memory, remembered
 from secagg.federated.identities import SERVER, load_identity, load_peers
 from secagg.federated.layout import Coder, Layout
 from secagg.federated.peer_budgets import check_budgets, shown_by, spent_by_now
-from secagg.federated.relayed import RELAY, Correspondent, Delivery, Own
+from secagg.federated.relayed import RELAY, Delivery, Own
 from secagg.federated.replay_guard import ReplayGuard
 from secagg.federated.terms import EVALUATE, LABEL, NONCE_BYTES, Agreement, Protection, ready_parts
 from secagg.party import PartyId

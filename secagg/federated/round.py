@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from secagg import wire
 from secagg.errors import SecaggError, TooFewPartiesError, UsageError
 from secagg.federated import messages
+from secagg.federated.carrier import Carrier
 from secagg.federated.encrypted import Adding, Decrypted, EncryptedInput, EncryptedTerms, SumKey
 from secagg.federated.layout import Baseline, Coder, Layout, Means, Shapes, differs
 from secagg.federated.letters import SumPublicKey
 from secagg.federated.registration import Limits, Registration, most_common
-from secagg.federated.relayed import RELAY, Answer, Carrier, RelayedSum
+from secagg.federated.relayed import RELAY, Answer, RelayedSum
 from secagg.federated.terms import NONCE_BYTES, Agreement
 from secagg.party import PartyId
 from secagg.protocols.masked_sum import (

@@ -21,8 +21,10 @@ from secagg.errors import (
     TooFewPartiesError,
     UsageError,
 )
-from secagg.federated import Bounded, Encoding, Encryption, Privacy, Protection, SharedKey, bounded, relayed
+from secagg.federated import Bounded, Encoding, Encryption, Privacy, Protection, SharedKey, bounded, carrier
 from secagg.federated.bounded import BoundedTerms
+from secagg.federated.carrier import Carrier
+from secagg.federated.correspondent import Correspondent
 from secagg.federated.letters import (
     Letter,
     Mail,
@@ -33,7 +35,7 @@ from secagg.federated.letters import (
     signed_key,
     unpack,
 )
-from secagg.federated.relayed import Answer, Carrier, Correspondent, Delivery
+from secagg.federated.relayed import Answer, Delivery
 from secagg.protocols.bounded_sum import Bounds, cost, upload
 from secagg.protocols.bounded_sum.messages import Verdict
 from secagg.signing import sign
@@ -401,7 +403,7 @@ def test_what_a_node_sends_beyond_its_update_is_not_kept_though_the_server_carri
     monkeypatch.setattr(Correspondent, "_sealed", flooding)
     monkeypatch.setattr(Correspondent, "go_on", measured)
     monkeypatch.setattr(Carrier, "_check_borne", lambda *_: None)
-    monkeypatch.setattr(relayed, "_LETTERS_AT_ONCE", 10)  # so that it comes in several deliveries
+    monkeypatch.setattr(carrier, "_LETTERS_AT_ONCE", 10)  # so that it comes in several deliveries
     played = Played(tmp_path, BOUNDED)
     check(played, played.round(), "abcde")
     assert max(kept) < 3 * 30_000
@@ -427,8 +429,8 @@ def test_a_node_whose_update_does_not_come_is_missed_by_name(tmp_path: Path, pro
 def test_letters_that_one_delivery_does_not_hold_come_with_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relayed, "_LETTERS_AT_ONCE", 3)
-    monkeypatch.setattr(relayed, "_BYTES_AT_ONCE", 1000)
+    monkeypatch.setattr(carrier, "_LETTERS_AT_ONCE", 3)
+    monkeypatch.setattr(carrier, "_BYTES_AT_ONCE", 1000)
     played = Played(tmp_path, BOUNDED)
     mails: list[Mail] = []
 

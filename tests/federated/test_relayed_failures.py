@@ -16,11 +16,13 @@ import pytest
 from played_rounds import NAMES, Played
 from secagg import wire
 from secagg.errors import DataError, RemoteProtocolError, SecaggError, UsageError
-from secagg.federated import Bounded, Encoding, Protection, SharedKey, bounded, relayed, shared_key
+from secagg.federated import Bounded, Encoding, Protection, SharedKey, bounded, shared_key
+from secagg.federated import carrier as carrying
 from secagg.federated.bounded import BoundedTerms
+from secagg.federated.carrier import Carrier
 from secagg.federated.letters import pack
 from secagg.federated.messages import Participants
-from secagg.federated.relayed import Answer, Carrier
+from secagg.federated.relayed import Answer
 from secagg.federated.sum_server import SumServer
 from secagg.protocols.bounded_sum import Bounds
 
@@ -173,7 +175,7 @@ def test_a_sum_ends_when_its_time_is_over_and_who_kept_it_waiting_is_not_needed_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, protection: Protection
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr(relayed, "time", clock)
+    monkeypatch.setattr(carrying, "time", clock)
     played = Played(tmp_path, protection, CLIPS)
     played.server = SumServer(tmp_path / "peers.toml", protection, CLIPS, limit_s=1000.0)
 

@@ -14,8 +14,9 @@ from secagg import wire
 from secagg.errors import DataError, RemoteProtocolError, UsageError
 from secagg.federated import Bounded, Encoding, Privacy, Protection, SharedKey, bounded
 from secagg.federated.allowance import Allowance
+from secagg.federated.correspondent import Correspondent
 from secagg.federated.letters import Letter, Sealer, SumPublicKey, check_key, pack
-from secagg.federated.relayed import Correspondent, Delivery
+from secagg.federated.relayed import Delivery
 from secagg.signing import sign
 
 BOUNDED = Protection(0.2, 0.2, bounded=Bounded(("a", "b", "c", "d"), norm=200.0))

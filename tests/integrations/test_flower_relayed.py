@@ -16,9 +16,10 @@ from flwr.app import Array, ArrayRecord
 from flwr.serverapp.strategy import FedAvg
 
 from secagg import wire
+from secagg.federated.carrier import Carrier
 from secagg.federated.error_feedback import Memory
 from secagg.federated.letters import pack
-from secagg.federated.relayed import Answer, Carrier
+from secagg.federated.relayed import Answer
 from secagg.integrations.flower import (
     Compression,
     Encoding,
