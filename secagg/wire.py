@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secagg.errors import ShapeError, UsageError, WireError
+from secagg.files import check_format
 
 VERSION: Final = 1
 MAX_FRAME_BYTES: Final = 1 << 32
@@ -52,6 +53,7 @@ MAX_DEPTH: Final = 1 << 32
 ALIGNMENT: Final = 16
 PREFIX: Final = struct.Struct("<3sBB3xIQ4x")
 _MAGIC: Final = b"SAG"
+_VERSION_BYTE: Final = len(_MAGIC)
 _DTYPES: Final = {
     d: np.dtype(d) for d in ("|u1", "<u2", "<u4", "<u8", "|i1", "<i2", "<i4", "<i8", "<f4", "<f8", "|b1")
 }
@@ -204,8 +206,10 @@ def from_bytes(data: Buffer, kind: type[M], *, peer: str = "") -> M:
     """
     if not peer:
         try:
+            version = memoryview(data).cast("B")[_VERSION_BYTE : _VERSION_BYTE + 1]
+            check_format(int.from_bytes(version, "big"), VERSION, what=f"what was stored as {kind.KIND}")
             return from_bytes(data, kind, peer="the stored bytes")
-        except WireError as error:
+        except (UsageError, WireError) as error:
             raise WireError(str(error)) from None  # nobody is to blame
     view = memoryview(data).cast("B").toreadonly()
     frame_type, header_length, size = decode_prefix(view[: PREFIX.size], peer=peer)

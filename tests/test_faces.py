@@ -54,9 +54,10 @@ def fresh(code: str) -> Any:
 
 @pytest.fixture(scope="module")
 def with_commands() -> Any:
-    """What the package shows once all commands are imported, what it says that it shows, and what is imported then."""
+    """What the package shows once a run is imported, what it says that it shows, and what is imported then."""
     return fresh(
-        "import secagg, secagg.network.tcp, secagg.cli.commands\n"
+        "import secagg, secagg.network.tcp, secagg.cli.commands, secagg.cli.run, secagg.cli.check\n"
+        "import secagg.jobs.job_file, secagg.jobs.run, secagg.jobs.local, secagg.joint.gates, secagg.joint.resume\n"
         "print(json.dumps([dir(secagg), secagg.__all__, list(sys.modules)]))"
     )
 

@@ -133,8 +133,6 @@ def load_secret(path: Path, kind: type[S], *, password: bytes | None = None) -> 
             f"expected a {expected.KIND} in {path}, found an altered file, a part of one or something else; "
             "is it the right file?"
         )
-    if content[:3] == b"SAG":  # as every stored message begins; its version is next
-        check_format(content[3], wire.VERSION, what=str(path))
     sealed = _sealed(content)
     if password is None:
         if sealed is not None:
@@ -195,12 +193,16 @@ def _opened(sealed: SealedSecret, password: bytes, path: Path) -> bytes:
 
 
 def _read(path: Path) -> tuple[bytes | None, int]:
-    """Return a file's content and mode; None if it does not end with the content's digest."""
+    """Return a file's content and mode; None if it does not end with the content's digest; `UsageError` for a later one."""
     try:
         with path.open("rb") as file:
             data, mode = file.read(), stat.S_IMODE(os.fstat(file.fileno()).st_mode)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    if (
+        data[:3] == b"SAG" and data[3:]
+    ):  # as every stored message begins; its version is next, whatever a later one ends with
+        check_format(data[3], wire.VERSION, what=str(path))
     content, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
     return content if hashlib.sha256(content).digest() == digest else None, mode
 

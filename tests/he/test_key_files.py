@@ -263,7 +263,9 @@ def test_every_altered_bit_of_a_file_is_noticed(tmp_path: Path, cheap: None, pas
             altered = bytearray(content)
             altered[position] ^= 1 << bit
             path.write_bytes(altered)
-            assert "is it the right file?" in refused(path, password=password)
+            later = position == 3 and altered[3] > 1
+            says = "a later release wrote it" if later else "is it the right file?"
+            assert says in refused(path, password=password)
     assert np.array_equal(load_secret(tmp_path / "key", Safe, password=password).content, small.content)
 
 
