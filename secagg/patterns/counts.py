@@ -18,6 +18,7 @@ from secagg.errors import DataError, RangeError, ShapeError
 from secagg.ring import U64
 
 _HALF: Final = 32  # bits; sums of halves of fewer than 2**32 amounts fit 64
+_ODD: Final = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio
 _MISSING: Final = np.array([None], object)
 
 
@@ -150,6 +151,16 @@ def repeated_rows(columns: Mapping[str, Any]) -> int:
             keys += [np.asarray(column.filled(0)), np.ma.getmaskarray(column)]
         else:
             keys.append(np.asarray(column))
+    mixed = np.zeros(len(keys[0]), np.uint64)
+    for key in keys:  # equal rows are mixed alike; few others are, and those are told apart below
+        words = (key + 0.0).view(np.uint64) if key.dtype == np.float64 else key.astype(np.uint64)
+        mixed = (mixed ^ words ^ (words >> np.uint64(29))) * _ODD
+        mixed ^= mixed >> np.uint64(32)
+    order = np.argsort(mixed)
+    alike = mixed[order[1:]] == mixed[order[:-1]]
+    some = np.zeros(len(mixed), bool)
+    some[order[1:][alike]] = some[order[:-1][alike]] = True
+    keys = [key[some] for key in keys]
     order = np.lexsort(keys)
     same = np.ones(max(len(order) - 1, 0), bool)
     for key in keys:

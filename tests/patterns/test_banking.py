@@ -161,6 +161,7 @@ def test_rows_that_equal_an_earlier_one_are_counted(rows):
     columns = {
         "name": factorize(strings(map(str, names))),
         "amount": np.array(amounts, np.int64),
+        "time": np.array(amounts, float) - 1.0,  # one that is 0.0
         "age": np.ma.masked_array([n or 0 for n in perhaps], [n is None for n in perhaps], np.int64),
     }
     assert repeated_rows(columns) == len(rows) - len(set(rows))
