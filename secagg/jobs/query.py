@@ -70,6 +70,7 @@ from secagg.query.schema import (
     Timestamp,
     Type,
 )
+from secagg.query.terms import QueryTerms
 from secagg.toml_files import FieldFault
 
 _MAX_FILE_BYTES: Final = 1 << 20
@@ -567,8 +568,8 @@ class QueryPattern:
     def _groups(self, parameters: Any, terms: Terms) -> OwnGroups | None:
         return queries.possible_groups(self.plan, self._terms(parameters, terms))
 
-    def _terms(self, parameters: Any, terms: Terms) -> queries.QueryTerms:
-        return queries.QueryTerms(
+    def _terms(self, parameters: Any, terms: Terms) -> QueryTerms:
+        return QueryTerms(
             terms.parties,
             terms.roles[COMPUTING],
             self._receivers(terms),

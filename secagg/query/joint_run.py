@@ -58,7 +58,7 @@ from secagg.query.results import (
 from secagg.query.rows import Rows
 from secagg.query.rules import OwnerRules, apply
 from secagg.query.shards import costs_of_shards, run_shard_after_shard
-from secagg.query.terms import QueryTerms as QueryTerms
+from secagg.query.terms import QueryTerms
 
 PHASES: Final = ("share", "compute", "open")
 CHECKED: Final = "compute"  # the mark of checkpoints behind the opening of the checks

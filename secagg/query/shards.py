@@ -57,6 +57,7 @@ from secagg.query.owner import Part, Prepared
 from secagg.query.planner import Local
 from secagg.query.results import (
     Opened,
+    Shape,
     open_checks,
     open_to_receivers,
     receive_result,
@@ -280,6 +281,15 @@ def _handed_on(rows: Rows, part: FromShards) -> Rows:
     return Rows(table, ratios)
 
 
+def _of_shard(
+    engine: Engine, d: DividedPlan, blocks: Sequence[tuple[Leaf, Block]], own: OwnBlocks
+) -> list[SharedArray]:
+    """Return what a shard hands on; nobody else keeps what it is computed of, so that it is freed once it is used."""
+    given = shared_tables(engine, [block for _, block in blocks], own)
+    by_block = [(leaf, block, table) for (leaf, _), (block, table) in zip(blocks, given, strict=True)]
+    return _outputs(engine, d, by_block).arrays
+
+
 async def compute_shard(
     party: Party,
     d: DividedPlan,
@@ -308,9 +318,7 @@ async def compute_shard(
             await share_rows(party, terms.computing, own or [])
         return None
     engine = await Engine.create(party, terms.computing, label=f"{_LABEL} {label}")
-    given = shared_tables(engine, [block for _, block in blocks], own or [])
-    by_block = [(leaf, block, table) for (leaf, _), (block, table) in zip(blocks, given, strict=True)]
-    arrays = _outputs(engine, d, by_block).arrays
+    arrays = _of_shard(engine, d, blocks, own or [])
     with party.phase("share"):
         await Stages(engine).share(SHARED, arrays)
     with party.phase("compute"):
@@ -364,28 +372,47 @@ async def _finish(
 ) -> list[Opened] | None:
     """Take part at a computing party; return the opened result if it is a receiver."""
     engine = await Engine.create(party, terms.computing, label="query")
-    by_block = shared_tables(engine, d.main_blocks(counts), inputs)
-    shared: dict[Local, list[Table]] = {}
-    for block, table in by_block:
-        shared.setdefault(block.local, []).append(table)
-    blocks = d.blocks(counts)
-    like = _outputs(engine, d, [(leaf, block, blank_table(engine, block)) for leaf, block in blocks])
+    like = _outputs(
+        engine, d, [(leaf, block, blank_table(engine, block)) for leaf, block in d.blocks(counts)]
+    )
+    once = shared_tables(engine, d.main_blocks(counts), inputs)
     with party.phase("share"):
         several = [like.of(arrays) for arrays in await take_up(engine, like.arrays, kept)]
     with party.phase("compute"):
-        given: dict[Relation, Rows] = {
-            part: like.rows[i].with_table(tables.concat([one.rows[i].table for one in several]))
-            for i, part in enumerate(d.parts)
-        }
-        execution = Execution(engine, shared, given)
-        execution.checks += outside_ranges(by_block)
-        execution.checks += _of_all_shards(d, counts, several)
-        matrix, shape = result_table(execution(d.root), d.plan.fields)
+        checks, matrix, shape = _rest(engine, d, counts, once, several)
+    del once, several, like  # what is used is freed
     with party.phase("share"):
-        await Stages(engine).share(SHARED, [*(bit for bit, _ in execution.checks), matrix])
+        await Stages(engine).share(SHARED, [*(bit for bit, _ in checks), matrix])
     with party.phase("open"):
-        await open_checks(engine, execution.checks)
+        await open_checks(engine, checks)
         return await open_to_receivers(engine, [(terms.receivers, matrix, shape)])
+
+
+def _rest(
+    engine: Engine,
+    d: DividedPlan,
+    counts: Mapping[PartyId, Sequence[int]],
+    once: Sequence[tuple[Block, Table]],
+    several: Sequence[_Outputs],
+) -> tuple[list[tuple[SharedArray, str]], SharedArray, Shape]:
+    """Return what is to be checked, and what is opened of the result, not worked out yet.
+
+    Args:
+      once: what is shared once.
+      several: what each shard handed on.
+    """
+    shared: dict[Local, list[Table]] = {}
+    for block, table in once:
+        shared.setdefault(block.local, []).append(table)
+    given: dict[Relation, Rows] = {
+        part: first.with_table(tables.concat([one.rows[i].table for one in several]))
+        for i, (part, first) in enumerate(zip(d.parts, several[0].rows, strict=True))
+    }
+    execution = Execution(engine, shared, given)
+    execution.checks += outside_ranges(once)
+    execution.checks += _of_all_shards(d, counts, several)
+    matrix, shape = result_table(execution(d.root), d.plan.fields)
+    return execution.checks, matrix, shape
 
 
 def _of_all_shards(

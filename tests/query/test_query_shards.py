@@ -43,6 +43,8 @@ QUERIES = {
         SELECT c, count(*) k, sum(s) t FROM (SELECT who, count(*) c, sum(amount) s FROM moves GROUP BY who) GROUP BY c""",
     "quotients": f"SELECT m.kind, sum(m.amount) / count(*) r, 100 * sum(m.n) / sum(p.age) q {JOIN} GROUP BY m.kind",
     "quotients of shards' groups": "SELECT who, sum(amount) / count(*) r FROM moves GROUP BY who",
+    "sorted by a quotient": """
+        SELECT who, sum(n) / count(*) r, count(*) c FROM moves WHERE n > 0 GROUP BY who ORDER BY r DESC, c""",
     "what does not add up": f"SELECT m.kind, count(DISTINCT p.age) d {JOIN} GROUP BY m.kind",
     "three tables": """
         SELECT a.level, sum(m.amount) s, count(*) c FROM moves m JOIN people p ON m.who = p.id
