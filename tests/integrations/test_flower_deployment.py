@@ -308,7 +308,7 @@ def updates(
 
 def test_a_sum_goes_on_without_the_node_that_is_killed_in_it(deployment: Deployment) -> None:
     log, up, down = deployment.protected.log, deployment.protected.up, deployment.protected.down
-    sums = re.findall(r"protected (\w+): mean of (\d) of \d nodes, weights (\d+)", log)
+    sums = re.findall(r"protected (\w+): mean of (\d) of \d nodes that were ready, weights (\d+)", log)
     assert sums == [("train", "4", "1500"), ("train", "3", "1125"), ("evaluate", "3", "1125")]
     assert re.search(r"protected train: .node-3.: failed at input: .*Node Unavailable", log)
     assert "ERROR" not in log
