@@ -148,15 +148,25 @@ def measured(run_three, operation):
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 7, 16, 48, 64])
 @pytest.mark.parametrize("terms", [1, 2, 3, 4, 5])
-def test_sums_and_their_gates(run_three, share_bits, bits, terms):
+@pytest.mark.parametrize("shallow", [False, True])
+def test_sums_and_their_gates(run_three, share_bits, bits, terms, shallow):
     values = [numbers(bits, seed) for seed in range(terms)]
 
     async def operation(engine):
-        return await add([share_bits(engine, to_planes(v, bits), seed=i) for i, v in enumerate(values)])
+        shared = [share_bits(engine, to_planes(v, bits), seed=i) for i, v in enumerate(values)]
+        return await add(shared, shallow=shallow)
 
     planes, gates = measured(run_three, operation)
     assert np.array_equal(from_planes(planes, N), sum(values) & np.uint64((1 << bits) - 1))
-    assert gates == add_gates(bits, terms)
+    assert gates == add_gates(bits, terms, shallow=shallow)
+
+
+def test_a_shallow_adder_takes_fewer_rounds_and_up_to_a_quarter_more_ands():
+    for bits in range(2, 65):
+        deep, shallow = add_gates(bits, 2), add_gates(bits, 2, shallow=True)
+        assert shallow.rounds <= (bits - 2).bit_length() + 2
+        assert shallow.rounds <= deep.rounds
+        assert shallow.ands <= 1.26 * deep.ands
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 13, 20, 60, 64, 71, 72, 100])

@@ -364,12 +364,9 @@ def test_engines_sort_at_the_declared_cost(monkeypatch, parties, method):
         assert np.array_equal(result[3], np.argsort(key, kind="stable"))
     assert [sent for sent, *_ in results] == list(declared.payload_bytes.values())
     depth = max(ended for _, _, ended, _ in results) - max(begun for _, begun, _, _ in results)
-    # By radix, a party that waits for nothing in one operation may be a round ahead in the next.
-    assert (
-        depth == declared.rounds
-        if method is Method.QUICKSORT
-        else 0.8 * declared.rounds < depth <= declared.rounds
-    )
+    # Of three parties one waits for nothing in some operations, and may be a round ahead in the next.
+    ahead = 0 if parties == 4 else 1 if method is Method.QUICKSORT else 0.2 * declared.rounds
+    assert declared.rounds - ahead <= depth <= declared.rounds
 
 
 @pytest.mark.parametrize("parties", engines.COMPUTING)

@@ -26,7 +26,7 @@ from typing import Final
 
 import numpy as np
 
-from secagg.mpc.bits import ONES, add, any_plane, decide
+from secagg.mpc.bits import FEW, ONES, add, any_plane, decide
 from secagg.mpc.four.channel import Channel
 from secagg.mpc.four.conversion import share_planes
 from secagg.mpc.four.keys import Purpose
@@ -185,4 +185,4 @@ async def to_bits(engine: Primitives, channel: Channel, x: Shares) -> Shares:
         shares(engine, XOR, {j: part if (j > 1) == high else nothing.copy() for j, part in both.items()})
         for high in (False, True)
     )
-    return await add([s, t])
+    return await add([s, t], shallow=x.size < FEW)

@@ -14,7 +14,7 @@ import numpy as np
 
 from secagg.cost.operation import Cost
 from secagg.errors import UsageError
-from secagg.mpc.bits import add, any_plane, decide
+from secagg.mpc.bits import FEW, add, any_plane, decide
 from secagg.mpc.four.broadcast import PARTIES
 from secagg.mpc.four.comparison import Digits
 from secagg.mpc.four.known import plan_summands
@@ -80,7 +80,7 @@ class FourCosts:
         return _planes(n, ring.bits).then(*_rounds(n, _of_any_plane(ring.bits)))
 
     def to_bits(self, n: int, ring: Ring) -> Cost:
-        return _planes(n, ring.bits).then(*_rounds(n, _of_add(ring.bits)))
+        return _planes(n, ring.bits).then(*_rounds(n, _of_add(ring.bits, n < FEW)))
 
     def from_bits(self, n: int, ring: Ring) -> Cost:
         itemsize = ring.dtype.itemsize
@@ -148,9 +148,9 @@ def _of_any_plane(bits: int) -> tuple[int, ...]:
 
 
 @functools.cache
-def _of_add(bits: int) -> tuple[int, ...]:
+def _of_add(bits: int, shallow: bool) -> tuple[int, ...]:
     counter = _Counter()
-    return counter.run(add([counter.planes(bits), counter.planes(bits)]))
+    return counter.run(add([counter.planes(bits), counter.planes(bits)], shallow=shallow))
 
 
 def _rounds(n: int, gates: Sequence[int]) -> list[Cost]:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 
 from secagg.errors import ShapeError
-from secagg.mpc.bits import add
+from secagg.mpc.bits import FEW, add
 from secagg.mpc.groups import XOR, checked
 from secagg.mpc.primitives import Primitives, Shares
 from secagg.mpc.three.channel import Channel, Held
@@ -125,7 +125,7 @@ async def to_bits(channel: Channel, engine: Primitives, ring: Ring, x: Held) -> 
     Lanes from n up are zero.
     """
     s, t = await summands(channel, ring, x)
-    return await add([Shares(engine, XOR, s), Shares(engine, XOR, t)])
+    return await add([Shares(engine, XOR, s), Shares(engine, XOR, t)], shallow=x[0].size < FEW)
 
 
 async def summands(channel: Channel, ring: Ring, x: Held, *, negate: bool = False) -> tuple[Held, Held]:

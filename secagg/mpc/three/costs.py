@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from secagg.cost.operation import Cost
-from secagg.mpc.bits import add_gates, any_plane_gates, decide_gates
+from secagg.mpc.bits import FEW, add_gates, any_plane_gates, decide_gates
 from secagg.mpc.three.comparison import Layout
 from secagg.mpc.three.shuffle import SHUFFLE_ROUNDS
 from secagg.ring import Ring
@@ -94,7 +94,7 @@ class ThreeCosts:
         return _summands_cost(n, ring).then(same_cost(tree.rounds, 8 * -(-n // 64) * tree.ands))
 
     def to_bits(self, n: int, ring: Ring) -> Cost:
-        gates = add_gates(ring.bits, 2)
+        gates = add_gates(ring.bits, 2, shallow=n < FEW)
         return _summands_cost(n, ring).then(same_cost(gates.rounds, 8 * -(-n // 64) * gates.ands))
 
     def from_bits(self, n: int, ring: Ring) -> Cost:
