@@ -106,10 +106,8 @@ class Correspondent:
           RemoteProtocolError: a letter to somebody who is not here, or of somebody who is not in the sum.
         """
         terms, state = self._terms, msgspec.msgpack.decode(kept, type=_Kept)
-        sealer, given = (
-            Sealer(state.secret, terms.context, state.keys),
-            np.frombuffer(state.given, state.dtype),
-        )
+        sealer = Sealer(state.secret, terms.context, state.keys)
+        given = np.frombuffer(state.given, state.dtype)
         heard = Allowance(state.heard)
         try:
             inboxes = self._opened(sealer, delivery, heard)

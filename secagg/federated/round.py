@@ -134,17 +134,17 @@ class Exchange(NamedTuple):
 
 
 def admit(
-    ready: Mapping[PartyId, Registration], job: SumRequest, peers: Mapping[PartyId, bytes]
+    ready: Mapping[PartyId, Registration], request: SumRequest, peers: Mapping[PartyId, bytes]
 ) -> Admission:
     """Return who fits the layout and setting that most announced, and has budget left.
 
     Args:
       ready: nodes that are ready, by name; at least one.
-      job: what they were asked.
+      request: what they were asked.
       peers: public keys by name.
     """
-    privacy = job.task.protection.privacy_of(job.kind)
-    usual = most_common([node.layout for node in ready.values()], job.sent)
+    privacy = request.task.protection.privacy_of(request.kind)
+    usual = most_common([node.layout for node in ready.values()], request.sent)
     alike = Counter(node.setting for node in ready.values() if node.layout == usual)
     ((setting, _),) = alike.most_common(1)
     found = Admission({}, {}, {})
@@ -154,9 +154,9 @@ def admit(
             why = f"its reply holds other arrays or metrics than most others': {differs(other, most)}"
         elif node.setting != setting:
             why = "its run configuration, or series of runs, is another than most others'"
-        elif privacy is not None and job.spent.get(node.name, 0) >= privacy.rounds:
+        elif privacy is not None and request.spent.get(node.name, 0) >= privacy.rounds:
             why = f"its data went into {privacy.rounds} sums, all that its budget is for"
-        elif knowing := _who_knows_more(node, ready, job, peers):
+        elif knowing := _who_knows_more(node, ready, request, peers):
             why = (
                 "its budget file is older than, or another copy of, the one that "
                 f"{', '.join(other.name for other in knowing[:5])} saw"
@@ -176,7 +176,7 @@ class ServerRound:
     Args:
       nodes: that take part.
       run: the framework's number of the run.
-      job: what they were asked.
+      request: what they were asked.
       peers: public keys by name.
       log: where it says what becomes of numbers that nothing holds.
       limit_s: how long nodes that compute together may take; None for as long as they go on.
@@ -203,7 +203,7 @@ class ServerRound:
         self,
         nodes: Mapping[PartyId, Registration],
         run: int,
-        job: SumRequest,
+        request: SumRequest,
         peers: Mapping[PartyId, bytes],
         *,
         log: logging.Logger = _log,
@@ -213,20 +213,20 @@ class ServerRound:
         if len(self._nodes) < 2:
             raise TooFewPartiesError(f"expected at least 2 nodes ready for a sum, got {len(self._nodes)}")
         # Drawn only now: the node that answers last would else choose the graph by its own nonce.
-        fresh, task = secrets.token_bytes(NONCE_BYTES), job.task
+        fresh, task = secrets.token_bytes(NONCE_BYTES), request.task
         self._layout = wire.from_bytes(self._nodes[0].layout, Layout)
         self._participants = messages.Participants(
             tuple(n.name for n in self._nodes),
             tuple(n.nonce for n in self._nodes),
             fresh,
             tuple(n.budget.to_bytes() for n in self._nodes if n.budget is not None),
-            task.protection.computing(job.kind, nodes, job.failures),
+            task.protection.computing(request.kind, nodes, request.failures),
         )
         agreement = Agreement(
             run=run,
-            kind=job.kind,
+            kind=request.kind,
             task=wire.to_bytes(task),
-            task_digest=job.task_digest,
+            task_digest=request.task_digest,
             setting=self._nodes[0].setting,
             layout=self._layout,
             names=self._participants.names,
@@ -244,7 +244,7 @@ class ServerRound:
         if task.protection.encryption is not None:
             self._encrypted = agreement.encrypted(self.where, self.coder, task.protection.encryption)
         self._relayed: RelayedSum | None = None
-        if task.protection.relays(job.kind):
+        if task.protection.relays(request.kind):
             self._relayed = agreement.relayed(self.where, self.coder, task.protection)
         self._limit_s = limit_s
         self._summed: MaskedSum | None = None
@@ -337,11 +337,11 @@ class ServerRound:
 def _who_knows_more(
     node: Registration,
     ready: Mapping[PartyId, Registration],
-    job: SumRequest,
+    request: SumRequest,
     peers: Mapping[PartyId, bytes],
 ) -> Sequence[Registration]:
     """Return the nodes that saw a later budget of a node, if there are more of them than may lie."""
-    protection = job.task.protection
+    protection = request.task.protection
     cohort = len(peers) if protection.is_malicious else len(ready)
     knowing = [
         other
