@@ -15,7 +15,7 @@ import pytest
 
 from played_rounds import NAMES, Played
 from secagg import wire
-from secagg.errors import DataError, RemoteProtocolError, SecaggError, UsageError
+from secagg.errors import DataError, RemoteProtocolError, SecaggError, TooFewPartiesError, UsageError
 from secagg.federated import Bounded, Encoding, Protection, SharedKey, bounded, shared_key
 from secagg.federated import carrier as carrying
 from secagg.federated.bounded import BoundedTerms
@@ -157,6 +157,17 @@ def test_of_those_who_wait_for_each_other_one_that_lies_is_blamed(
     }
     carrier._run = SimpleNamespace(waiting_for=[f"{name}:adding" for name in server])
     assert "".join(sorted(carrier._stalled())) == blamed
+
+
+@pytest.mark.parametrize(
+    ("accused", "blamed"),
+    [({"a": "b"}, "ab"), ({"b": "a", "c": "a"}, "abc"), ({"d": "b"}, "b"), ({"a": "e"}, ""), ({"c": "c"}, "c")],
+)
+def test_whoever_accuses_a_needed_node_is_blamed_with_it(accused: dict[str, str], blamed: str) -> None:
+    there = BoundedTerms(Bounded(("a", "b", "c"), 1.0), NAMES, NAMES[:3], Bounds(7, 100, 1000), 3, bytes(32))
+    carrier: Any = Carrier(there, {})
+    carrier._accused = accused
+    assert "".join(carrier.blamed(TooFewPartiesError("the sum does not go on"))) == blamed
 
 
 class Clock:

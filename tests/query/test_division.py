@@ -47,6 +47,35 @@ def test_each_leaf_is_divided_by_an_identifier_with_the_rows_that_keys_and_the_d
     assert found.parts[0].rows_of_each == rows
 
 
+ALT = DECLARATION.replace("urgent =", 'alt = {type = "identifier", max_rows = 9}\nurgent =')
+GROUPED = "WITH t AS (SELECT who, alt, sum(n) s FROM moves GROUP BY who, alt)"
+
+
+@pytest.mark.parametrize(
+    ("query", "parts"),
+    [
+        # What each shard computes, whether a group may have rows in several shards, and rows at most of all shards.
+        (f"SELECT p.age, sum(m.n) s {JOIN} GROUP BY p.age", [("Aggregate", True, 4 * 60)]),
+        (f"SELECT m.kind, count(DISTINCT p.age) d {JOIN} GROUP BY m.kind", [("Project", False, 60)]),
+        (f"SELECT DISTINCT m.kind, p.age {JOIN}", [("Distinct", True, 4 * 60)]),
+        ("SELECT m.who, count(p.age) c FROM moves m LEFT JOIN people p ON m.who = p.id GROUP BY m.who",
+         [("Project", False, 60)]),
+        # Rows without a partner have NULL for p.id in every shard.
+        ("SELECT p.id, count(*) c FROM moves m LEFT JOIN people p ON m.who = p.id GROUP BY p.id",
+         [("Aggregate", True, 4 * 60)]),
+        # One leaf cannot be divided by two identifiers at once.
+        (f"{GROUPED} SELECT x, count(*) c FROM (SELECT who AS x, s FROM t UNION ALL SELECT alt, s FROM t) GROUP BY x",
+         [("Aggregate", True, 4 * 120)]),
+        (f"{GROUPED} SELECT count(*) c FROM t a JOIN (SELECT alt, count(*) k FROM t GROUP BY alt) b ON a.who = b.alt",
+         [("Project", False, 60), ("Project", False, 60)]),
+    ],
+)  # fmt: skip
+def test_shards_compute_as_much_as_follows_from_the_rows_of_each_alone(query, parts):
+    found = divided(planned(query, ALT), terms_of(4))
+    assert [(type(p.relation).__name__, p.is_partial, p.max_rows) for p in found.parts] == parts
+    assert all(not p.unique if p.is_partial else p.unique == p.relation.unique for p in found.parts)
+
+
 def test_a_table_that_no_identifier_joins_is_shared_once():
     plan = planned(
         f"SELECT j.kind, f.fee FROM (SELECT m.kind, sum(m.n) s {JOIN} GROUP BY m.kind) j JOIN fees f ON j.kind = f.kind"
@@ -75,6 +104,13 @@ def test_a_table_that_no_identifier_joins_is_shared_once():
          {"urgent =": 'alt = "identifier"\nurgent ='}, "one m.x an owner shares of moves at most, and that is computed"),
         ("SELECT kind, max(n) OVER (PARTITION BY kind) s, who FROM moves", {},
          "a window by moves.kind is not partitioned by an identifier"),
+        # At two owners everybody knows whom it is of, and so they share no column to divide by.
+        ("SELECT x, count(*) c FROM (SELECT CASE WHEN org = 'north' THEN who ELSE 'q' END AS x FROM moves) m GROUP BY x", {},
+         "nothing of this query can be divided"),
+        # What is equal to x in one part of the union is not so in the other.
+        (f"SELECT y, count(DISTINCT x) d FROM (SELECT m.who AS x, p.id AS y {JOIN} UNION ALL "
+         "SELECT who, CASE WHEN n > 0 THEN alt ELSE who END FROM moves) GROUP BY y",
+         {"urgent =": 'alt = {type = "identifier", max_rows = 9}\nurgent ='}, "one y an owner shares of moves at most"),
         ("SELECT a.who, b.n FROM moves a JOIN (SELECT n, max(amount) x FROM moves GROUP BY n) b ON a.n = b.n", {},
          "each owner adds up its own groups of moves by moves.n"),
     ],
@@ -168,6 +204,18 @@ def test_an_owner_with_more_rows_of_an_identifier_than_declared_is_told_how_many
     with pytest.raises(DataError, match=says) as caught:
         prepare(plan, "north", from_mapping(held, "north"), announce_filtered=False)
     assert "secret" not in str(caught.value)
+
+
+def test_as_many_rows_of_an_identifier_as_declared_are_taken_and_rows_without_one_are_not_counted():
+    declaration = DECLARATION.replace("max_rows = 15", "max_rows = 15, nullable = true")
+    plan = planned("SELECT kind, count(who) c FROM moves WHERE n > 0 GROUP BY kind", declaration)
+    columns: dict[str, Any] = {"kind": ["card"] * 20, "amount": [1] * 20, "n": [1] * 20, "urgent": [True] * 20}
+    for who in (["a"] * 15 + ["b"] * 5, [None] * 18 + ["a", "b"]):
+        held = {"moves": columns | {"who": who}}
+        prepare(plan, "north", from_mapping(held, "north"), announce_filtered=False)
+    with pytest.raises(DataError, match="1 have more, the largest 16"):
+        held = {"moves": columns | {"who": ["a"] * 16 + [None] * 4}}
+        prepare(plan, "north", from_mapping(held, "north"), announce_filtered=False)
 
 
 @pytest.mark.parametrize("most", ["0", "100000001", "true", "1.5"])

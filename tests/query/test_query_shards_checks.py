@@ -146,6 +146,20 @@ def test_a_number_outside_its_range_in_any_shard_ends_the_run():
 
 
 @pytest.mark.slow
+def test_a_number_outside_its_range_of_a_table_that_is_shared_once_ends_the_run():
+    plan = planned(
+        f"SELECT j.kind, j.s, f.fee FROM ({BY_KIND.replace('count(*) c, ', '')}) j JOIN fees f ON j.kind = f.kind"
+    )
+    held = prepared(plan, HELD)
+    part = next(part for part in held["west"].parts if part.local.table == "fees")
+    next(c for c in part.columns if c.of.name.endswith("fee")).values[0] = 10
+    with pytest.raises(
+        DataError, match=r"^west shared numbers of fees outside the range that the plan gives them;"
+    ):
+        played(plan, terms_of(2), held).values()
+
+
+@pytest.mark.slow
 def test_rows_that_an_altered_owner_puts_into_another_shard_meet_nobody(monkeypatch):
     """They are rows of identifiers that it makes up: they join with nothing, and change no group of others."""
     plan, held = planned(BY_KIND), prepared(planned(BY_KIND), HELD)
@@ -245,3 +259,20 @@ def test_what_is_no_kept_shard_of_this_query_is_refused(wrong):
 
     with pytest.raises(UsageError, match=r"keeps of 2 shards|expected shares of"):
         simulate(dict.fromkeys(OWNERS, program)).values()
+
+
+@pytest.mark.parametrize(
+    ("own", "got"), [([], "expected 2 blocks of south in a shard, got 0"), ([None] * 3, "got 3")]
+)
+def test_another_number_of_own_blocks_than_the_plan_has_is_refused_before_anything_is_sent(own, got):
+    plan, terms = planned(BY_KIND), terms_of(2)
+    counts = {name: mine.counts(1) for name, mine in prepared(plan, HELD).items()}
+
+    async def program(party):
+        mine = own if party.me == "south" else None
+        return await shards.compute_shard(party, divided(plan, terms), terms, counts, mine)
+
+    outcome = simulate(dict.fromkeys(OWNERS, program))
+    with pytest.raises(UsageError, match=got):
+        outcome.values()
+    assert outcome.ledgers["south"].total().sent.messages == 0
