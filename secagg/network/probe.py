@@ -17,10 +17,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from secagg.errors import AuthenticationError, PeerVanishedError, WireError
+from secagg.errors import AuthenticationError, PeerVanishedError, RemoteProtocolError, WireError
 from secagg.network.hello import (
     AGREEMENT_BYTES,
     FIELD_DIGEST_BYTES,
+    G,
     Hello,
     Probe,
     State,
@@ -34,7 +35,7 @@ from secagg.network.sockets import Address
 from secagg.network.tcp import Peer
 from secagg.network.visits import Conversation, Visits
 from secagg.party import PartyId
-from secagg.wire import FrameType, decode_control, encode_control
+from secagg.wire import Buffer, FrameType, decode_control, encode_control, first_text
 
 __all__ = ["Seen", "probe"]
 
@@ -49,7 +50,8 @@ class Seen:
       fault: why none stood the last time; "" where none was tried.
       refused: whether what failed is a certificate.
       waits: whether it is in a run's meeting, and no preflight.
-      release, agreement, fields: what it runs; "" and empty where it did not say.
+      release, agreement, fields: what it runs; "" and empty where it did not say. Of a release whose words this one cannot
+        read, the release alone.
       apart_s: by how much its clock is ahead of this one; None where it did not say.
       within_s: how far this may be off.
     """
@@ -144,11 +146,12 @@ class _Probing(Visits):
                 answered = True
             elif frame_type is FrameType.STATE:
                 took = time.monotonic() - asked
-                state = decode_greeting(frame, State, peer=peer)
-                self.seen[peer] = _with_state(self.seen[peer], state, clock + took / 2, took / 2, peer)
+                state = self._read(frame, State, peer)
+                if state is not None:
+                    self.seen[peer] = _with_state(self.seen[peer], state, clock + took / 2, took / 2, peer)
                 heard = True
             elif frame_type is FrameType.HELLO:
-                decode_greeting(frame, Hello, peer=peer)
+                self._read(frame, Hello, peer)
                 self.seen[peer] = replace(self.seen[peer], waits=True)
                 answered = True
             elif frame_type is FrameType.UNABLE:
@@ -158,6 +161,16 @@ class _Probing(Visits):
                 )
             else:
                 raise WireError(f"expected from {peer} an answer to a probe, got another frame", peer=peer)
+
+    def _read(self, frame: Buffer, kind: type[G], peer: PartyId) -> G | None:
+        """Return a greeting; None of one that another release has written otherwise, of which the release alone is noted."""
+        try:
+            return decode_greeting(frame, kind, peer=peer)
+        except WireError:
+            raise
+        except RemoteProtocolError:
+            self.seen[peer] = replace(self.seen[peer], release=first_text(frame))
+            return None
 
 
 def _with_state(seen: Seen, state: State, clock_s: float, within_s: float, peer: PartyId) -> Seen:

@@ -161,7 +161,13 @@ def test_of_those_who_wait_for_each_other_one_that_lies_is_blamed(
 
 @pytest.mark.parametrize(
     ("accused", "blamed"),
-    [({"a": "b"}, "ab"), ({"b": "a", "c": "a"}, "abc"), ({"d": "b"}, "b"), ({"a": "e"}, ""), ({"c": "c"}, "c")],
+    [
+        ({"a": "b"}, "ab"),
+        ({"b": "a", "c": "a"}, "abc"),
+        ({"d": "b"}, "b"),
+        ({"a": "e"}, ""),
+        ({"c": "c"}, "c"),
+    ],
 )
 def test_whoever_accuses_a_needed_node_is_blamed_with_it(accused: dict[str, str], blamed: str) -> None:
     there = BoundedTerms(Bounded(("a", "b", "c"), 1.0), NAMES, NAMES[:3], Bounds(7, 100, 1000), 3, bytes(32))
@@ -256,6 +262,11 @@ def test_a_node_refuses_others_to_compute_than_its_setting_names(
     played.change = change
     played.round()
     assert why in str(found[0])
+
+
+def test_who_does_not_take_part_does_not_compute() -> None:
+    with pytest.raises(RemoteProtocolError, match="compute that take part, in this order, got 'a', 'b', 'c'"):
+        BoundedTerms(BOUNDED.bounded, NAMES[1:], NAMES[:3], Bounds(7, 100, 1000), 3, bytes(32))  # type: ignore[arg-type]
 
 
 def most_failures(setting: Bounded | SharedKey, liar: str, failures: Counter[str], depth: int = 0) -> int:

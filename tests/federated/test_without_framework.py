@@ -27,6 +27,7 @@ from secagg.federated.layout import Entry, Update, update_of
 from secagg.federated.messages import KEYS, SHARES, Task, task_of
 from secagg.federated.registration import Registration, limits_for, read_ready
 from secagg.federated.round import admit
+from secagg.federated.sum_server import SumServer
 from secagg.federated.weighted import to_vector
 
 NAMES = ("a", "b", "c", "d")
@@ -88,6 +89,28 @@ def test_a_sum_is_made_by_whoever_carries_bytes(
     expected = (1 + 4 + 9 + 16) / 10
     assert means.values[0] == pytest.approx(np.full(3, expected), abs=means.error)
     assert means.values[1] == pytest.approx(expected)
+
+
+def test_an_address_and_an_identity_have_one_reply_and_a_sum_that_goes_on_takes_none(tmp_path: Path) -> None:
+    make_identities(tmp_path, NAMES)
+    server = SumServer(tmp_path / "peers.toml", PROTECTION, weight_key="examples")
+    current = server.begin(RUN, "train", SENT, nothing)
+    found = update(1.0, 1)
+    frames = {
+        name: wire.to_bytes(invite(tmp_path, name).accept(found.layout, found.announced, to_vector(found))[1])
+        for name in NAMES
+    }
+    assert current.take("at a", frames["a"])
+    assert not current.take("at a", frames["b"])
+    assert not current.take("elsewhere", frames["a"])
+    assert current.take("at c", frames["c"])
+    assert current.take("at d", frames["d"])
+    step, sent = next(current.steps(1))
+    assert (step, set(sent)) == (KEYS, {"at a", "at c", "at d"})
+    with pytest.raises(UsageError, match="got one that is over"):
+        current.take("at b", frames["b"])
+    with pytest.raises(UsageError, match="got one that is over"):
+        next(current.steps(1))
 
 
 def test_a_node_answers_what_is_due_and_nothing_else(

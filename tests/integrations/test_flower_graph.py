@@ -14,7 +14,7 @@ os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
 pytest.importorskip("flwr", minversion="1.41", reason="flwr is an optional dependency: secagg[flower]")
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from flwr.app import Message, Metadata
+from flwr.app import Message, Metadata, RecordDict
 from flwr.app.message import make_message
 
 from secagg import wire
@@ -87,6 +87,23 @@ def test_the_server_draws_its_number_when_all_nodes_have_told_theirs(
     assert [wire.from_bytes(frame, m.Participants).server_nonce for frame in frames] == [
         b"s" * NONCE_BYTES
     ] * 4
+
+
+def test_who_was_not_asked_is_not_ready_and_who_does_not_reply_is_missed() -> None:
+    def message(node_id: int) -> Message:
+        metadata = Metadata(1, "1", node_id, 1, "", "", 1e9, 1e9, "train")
+        return make_message(
+            metadata=metadata, content=RecordDict({carrier.RECORD: carrier.record(m.TASK, b"r")})
+        )
+
+    taken, missed = dict[str, bytes](), dict[str, str]()
+    current: Any = types.SimpleNamespace(take=taken.__setitem__, miss=missed.__setitem__)
+    grid: Any = None
+    asked = {node_id: message(node_id) for node_id in (1, 2, 3)}
+    exchanges = GridExchanges(grid, asked, timeout_s=0.1, poll_s=0.01)
+    exchanges.take_ready(current, [message(1), message(4), message(3)])
+    assert taken == {"node 1": b"r", "node 3": b"r"}
+    assert missed == {"node 4": "was not asked", "node 2": "did not answer in time"}
 
 
 def test_the_graph_follows_from_the_servers_number() -> None:

@@ -5,6 +5,7 @@ The module is long because one set of workers, in threads, serves every claim.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import re
@@ -57,6 +58,7 @@ from secagg.network import visits
 from secagg.network.identity import Identity, certificate_pem, create_identity
 from secagg.network.sockets import open_listener
 from secagg.network.tcp import Peer, Timeouts, run_party
+from secagg.prg import KEY_BYTES
 from secagg.protocols.group_by import Field, Layout, Query, Rows, announce, reference
 from secagg.protocols.group_by.shards import Division
 from secagg.release import RELEASE
@@ -487,6 +489,7 @@ def test_workers_agree_on_session_step_shard_attempt_what_is_kept_layout_and_cer
         "shard": 1,
         "attempt": 1,
         "kept": "1-1",
+        "kind": "groups",
         "count": 50,
     }
 
@@ -494,18 +497,35 @@ def test_workers_agree_on_session_step_shard_attempt_what_is_kept_layout_and_cer
         told = usual | {"certificates": dict.fromkeys(BANKS, b"pem")} | change
         party: Any = SimpleNamespace(me="north", roster=BANKS, session=told["session"])
         layout = Layout.plan(QUERY, [told["count"], 50, 50], shards=SHARDS)
-        made = attempts.Attempts(party, work, on_shards(layout))
+        made = attempts.Attempts(party, work, dataclasses.replace(on_shards(layout), kind=told["kind"]))
         made._kept[1] = made._kept[2] = told["kept"]
         own = identities["north"]
         task = made._task(told["step"], 0, told["shard"], told["attempt"], own, told["certificates"])
         return worker.agreement_of(task)
 
     changes: list[dict[str, Any]] = [
-        {"session": bytes(31) + b"1"}, {"step": "compute"}, {"shard": 2}, {"attempt": 2}, {"kept": "1-2"}, {"count": 51},
+        {"session": bytes(31) + b"1"}, {"step": "compute"}, {"shard": 2}, {"attempt": 2}, {"kept": "1-2"}, {"kind": "query"},
+        {"count": 51},
         {"certificates": dict.fromkeys(BANKS, b"pem") | {"west": b"other"}},
     ]  # fmt: skip
     assert agreement() == agreement()
     assert len({agreement(), *(agreement(**change) for change in changes)}) == 1 + len(changes)
+
+
+def test_what_is_kept_is_read_as_what_it_was_kept_as(tmp_path):
+    key, run = bytes(KEY_BYTES), bytes(32)
+    kept = sharded.Kept.of(tmp_path, key, run, "north", "1-1")
+    kept.write({"rows": [np.arange(3)]})
+    assert np.array_equal(kept.read()["rows"][0], np.arange(3))
+    for other in (
+        sharded.Kept.of(tmp_path, key, run, "north", "1-2"),
+        sharded.Kept.of(tmp_path, key, run, "south", "1-1"),
+        sharded.Kept.of(tmp_path, key, bytes(31) + b"1", "north", "1-1"),
+    ):
+        with pytest.raises(UsageError, match="is of another run, party or job"):
+            dataclasses.replace(other, path=kept.path).read()
+    with pytest.raises(UsageError, match="altered"):
+        dataclasses.replace(kept, key=bytes(31) + b"1").read()
 
 
 def test_words_of_another_turn_or_of_another_number_of_workers_are_refused(tmp_path):

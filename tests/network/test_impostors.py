@@ -207,6 +207,13 @@ def test_who_leaves_when_nonces_are_told_does_not_come_again_with_another(cast: 
     assert peer.ending()[:2] == ("PeerVanishedError", "bank_b")
 
 
+class LaterHello(wire.Message, frozen=True):
+    """A hello as a later release may have it: only its first field is where it was."""
+
+    release: str
+    roster: list[str]
+
+
 @pytest.mark.parametrize(
     ("sent", "error", "text"),
     [
@@ -224,6 +231,11 @@ def test_who_leaves_when_nonces_are_told_does_not_come_again_with_another(cast: 
         ),
         (lambda p: wire.encode_control(FrameType.BYE), "WireError", "expected a hello from bank_b"),
         (lambda p: wire.encode_control(FrameType.HELLO, Session(bytes(32))), "WireError", "malformed"),
+        (
+            lambda p: wire.encode_control(FrameType.HELLO, LaterHello("9.9", ["bank_a"])),
+            "RemoteProtocolError",
+            "bank_b runs secagg 9.9, this party",
+        ),
         (lambda p: b"\0" * 4096, "WireError", "is it running secagg"),
         (
             lambda p: p.hello() + p.told(p.nonce) + wire.encode_control(FrameType.HELLO, Session(bytes(32))),

@@ -16,6 +16,7 @@ import pytest
 from ports import reserved_ports
 from secagg import release
 from secagg.errors import AbortedError
+from secagg.joint.preflight.peers import _about
 from secagg.network import probe as probing
 from secagg.network.hello import State
 from secagg.network.identity import Identity, create_identity
@@ -24,7 +25,7 @@ from secagg.network.sockets import open_listener
 from secagg.network.tcp import Peer, Timeouts, run_party
 from secagg.network.unable import Cause, tell_unable
 from secagg.party import Party
-from secagg.wire import FrameType, encode_control
+from secagg.wire import FrameType, Message, encode_control
 
 NAMES = ("a", "b", "c")
 AGREED = bytes(32)
@@ -133,6 +134,43 @@ def test_a_clock_that_is_wrong_is_measured(place: Place, monkeypatch: pytest.Mon
     apart, within = a["b"].apart_s, a["b"].within_s
     assert apart is not None
     assert abs(apart - 3600) <= within + 0.1
+
+
+class LaterState(Message, frozen=True):
+    """A state as a later release may have it: only its first field is where it was."""
+
+    release: str
+    jobs: list[str]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("later", ["a", "b"])  # b dials a
+def test_a_party_of_another_release_is_told_apart_whatever_else_it_says(
+    place: Place, monkeypatch: pytest.MonkeyPatch, later: str
+) -> None:
+    honest, threads = probing.state_frame, set[threading.Thread]()
+
+    def state(agreement: bytes, fields: Any) -> bytes:
+        frame = encode_control(FrameType.STATE, LaterState("9.9", ["j"]))
+        return frame if threading.current_thread() in threads else honest(agreement, fields)
+
+    monkeypatch.setattr(probing, "state_frame", state)
+
+    def seen_by(me: str) -> dict[str, Seen]:
+        if me == later:
+            threads.add(threading.current_thread())
+        return probe(
+            me=me, identity=place.identities[me], peers=place.peers[:2], listen=("127.0.0.1", place.ports[me]),
+            agreement=AGREED, fields={}, wait_s=LONG_S,
+        )  # fmt: skip
+
+    found = {me: place.pool.submit(seen_by, me) for me in ("a", "b")}
+    other = "b" if later == "a" else "a"
+    seen = found[other].result()[later]
+    assert (seen.release, seen.agreement, seen.fault) == ("9.9", b"", "")
+    assert found[later].result()[other].release == release.RELEASE
+    findings = [(f.what, f.status) for f in _about(later, seen, other, AGREED, {})]
+    assert findings == [("address", "PASSED"), ("certificate", "PASSED"), ("version", "FAILED")]
 
 
 @pytest.mark.slow

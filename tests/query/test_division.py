@@ -48,6 +48,9 @@ def test_each_leaf_is_divided_by_an_identifier_with_the_rows_that_keys_and_the_d
 
 
 ALT = DECLARATION.replace("urgent =", 'alt = {type = "identifier", max_rows = 9}\nurgent =')
+UNITED = f"""
+    SELECT y, count(DISTINCT x) d FROM (SELECT m.who AS x, p.id AS y {JOIN}
+    UNION ALL SELECT who, CASE WHEN n > 0 THEN alt ELSE who END FROM moves) GROUP BY y"""
 GROUPED = "WITH t AS (SELECT who, alt, sum(n) s FROM moves GROUP BY who, alt)"
 
 
@@ -108,8 +111,7 @@ def test_a_table_that_no_identifier_joins_is_shared_once():
         ("SELECT x, count(*) c FROM (SELECT CASE WHEN org = 'north' THEN who ELSE 'q' END AS x FROM moves) m GROUP BY x", {},
          "nothing of this query can be divided"),
         # What is equal to x in one part of the union is not so in the other.
-        (f"SELECT y, count(DISTINCT x) d FROM (SELECT m.who AS x, p.id AS y {JOIN} UNION ALL "
-         "SELECT who, CASE WHEN n > 0 THEN alt ELSE who END FROM moves) GROUP BY y",
+        (UNITED,
          {"urgent =": 'alt = {type = "identifier", max_rows = 9}\nurgent ='}, "one y an owner shares of moves at most"),
         ("SELECT a.who, b.n FROM moves a JOIN (SELECT n, max(amount) x FROM moves GROUP BY n) b ON a.n = b.n", {},
          "each owner adds up its own groups of moves by moves.n"),
@@ -209,13 +211,21 @@ def test_an_owner_with_more_rows_of_an_identifier_than_declared_is_told_how_many
 def test_as_many_rows_of_an_identifier_as_declared_are_taken_and_rows_without_one_are_not_counted():
     declaration = DECLARATION.replace("max_rows = 15", "max_rows = 15, nullable = true")
     plan = planned("SELECT kind, count(who) c FROM moves WHERE n > 0 GROUP BY kind", declaration)
-    columns: dict[str, Any] = {"kind": ["card"] * 20, "amount": [1] * 20, "n": [1] * 20, "urgent": [True] * 20}
-    for who in (["a"] * 15 + ["b"] * 5, [None] * 18 + ["a", "b"]):
+    columns: dict[str, Any] = {
+        "kind": ["card"] * 20,
+        "amount": [1] * 20,
+        "n": [1] * 20,
+        "urgent": [True] * 20,
+    }
+
+    def take(who):
         held = {"moves": columns | {"who": who}}
         prepare(plan, "north", from_mapping(held, "north"), announce_filtered=False)
+
+    take(["a"] * 15 + ["b"] * 5)
+    take([None] * 18 + ["a", "b"])
     with pytest.raises(DataError, match="1 have more, the largest 16"):
-        held = {"moves": columns | {"who": ["a"] * 16 + [None] * 4}}
-        prepare(plan, "north", from_mapping(held, "north"), announce_filtered=False)
+        take(["a"] * 16 + [None] * 4)
 
 
 @pytest.mark.parametrize("most", ["0", "100000001", "true", "1.5"])

@@ -48,6 +48,23 @@ def test_rows_that_do_not_fit_into_their_block_end_the_run_before_anything_is_sh
     assert all(ledger.total().sent.payload_bytes == 0 for ledger in outcome.ledgers.values())
 
 
+@pytest.mark.parametrize(("places", "fits"), [(2, False), (3, True)])
+def test_a_block_takes_as_many_rows_as_it_has_places(monkeypatch, places, fits):
+    plan, terms = planned(BY_KIND), terms_of(2)
+    monkeypatch.setattr(division, "capacity", lambda n, shards, lists, most: places)
+    held = prepared(plan, tables_of({"north": [SOME[0]] * 3, "south": [], "west": []}, {}))
+
+    async def program(party):
+        mine = held.get(party.me)
+        announced = await agree(party, plan, terms, mine)
+        return (await shards.divide(party, divided(plan, terms), terms, announced, mine)).own(0)
+
+    outcome = simulate(dict.fromkeys(OWNERS, program))
+    assert ("north" not in outcome.errors) == fits
+    if not fits:
+        assert isinstance(outcome.errors["north"], PlanError)
+
+
 @pytest.mark.slow
 def test_blocks_have_the_same_shape_in_every_shard_whatever_an_owner_has():
     plan, terms = planned(BY_KIND), terms_of(4)

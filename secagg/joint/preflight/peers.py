@@ -100,6 +100,8 @@ def _about(
             f"it runs secagg {theirs}, this party {release.RELEASE}; install the same release at all parties"
         )
         yield Finding(name, "version", "FAILED", said)
+        if not seen.agreement:  # what else it said cannot be read
+            return
     else:
         yield Finding(name, "version", "PASSED", f"secagg {theirs}")
     if seen.agreement == agreement:
