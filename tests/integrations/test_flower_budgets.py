@@ -151,10 +151,10 @@ def test_a_file_that_is_not_as_the_node_wrote_it_counts_as_no_budget(key: Path) 
 def test_a_budget_of_a_later_format_is_refused_by_its_number_whatever_seals_it(key: Path) -> None:
     file = new_budget(key, PRIVACY)
     written = file.read_bytes()
-    assert written.startswith(b'{"format": 1,')
+    assert b'"format": 1,' in written
     file.write_bytes(written.replace(b'"format": 1,', b'"format": 2,'))
     with pytest.raises(
-        UsageError, match="has format 2, and secagg .* reads formats up to 1: a later release"
+        UsageError, match=r"has format 2, and secagg .* reads formats up to 1: a later release"
     ):
         budget_of(key).check(server="server")
 
