@@ -12,6 +12,7 @@ from hand_made_core import CORE
 from hand_made_encryption import ENCRYPTION
 from hand_made_joint import JOINT
 from hand_made_queries import QUERIES
+from hand_made_shards import SHARDS
 from hand_made_sums import SUMS
 from hand_made_tables import TABLES
 
@@ -255,4 +256,4 @@ _FIRST: Final = (
     ),
 )
 
-HAND_MADE: Final = (*_FIRST, *CORE, *ENCRYPTION, *JOINT, *SUMS, *QUERIES, *TABLES)
+HAND_MADE: Final = (*_FIRST, *CORE, *ENCRYPTION, *JOINT, *SUMS, *QUERIES, *SHARDS, *TABLES)
