@@ -561,6 +561,16 @@ def test_a_workers_error_names_at_the_main_process_whom_it_named(error):
         assert getattr(again, name, None) == getattr(error, name, None)
 
 
+def test_whose_worker_a_lost_one_accuses_is_told_at_its_party():
+    lost = AbortedError("south ended, as west was lost", peer="south", accused="west")
+    answer = decode(encode(worker._error(lost)))
+    told = attempts._ended_badly("north", "compute", 3, answer)
+    assert (
+        told
+        == "north's worker of shard 3 ended in the step compute, as west's was lost or could not be reached"
+    )
+
+
 def test_progress_counts_what_workers_sent_and_tells_news_once(tmp_path):
     part = Part(parsed(JOB, tmp_path), "west", None, workplace=Workplace(LocalWorkers(), tmp_path))
     ledger = Ledger()

@@ -18,7 +18,7 @@ from secagg import release
 from secagg.errors import AbortedError
 from secagg.joint.preflight.peers import _about
 from secagg.network import probe as probing
-from secagg.network.hello import State
+from secagg.network.hello import State, state_frame
 from secagg.network.identity import Identity, create_identity
 from secagg.network.probe import Seen, probe
 from secagg.network.sockets import open_listener
@@ -148,11 +148,11 @@ class LaterState(Message, frozen=True):
 def test_a_party_of_another_release_is_told_apart_whatever_else_it_says(
     place: Place, monkeypatch: pytest.MonkeyPatch, later: str
 ) -> None:
-    honest, threads = probing.state_frame, set[threading.Thread]()
+    threads = set[threading.Thread]()
 
     def state(agreement: bytes, fields: Any) -> bytes:
         frame = encode_control(FrameType.STATE, LaterState("9.9", ["j"]))
-        return frame if threading.current_thread() in threads else honest(agreement, fields)
+        return frame if threading.current_thread() in threads else state_frame(agreement, fields)
 
     monkeypatch.setattr(probing, "state_frame", state)
 

@@ -11,11 +11,16 @@ import pooled_queries as pooled
 from secagg import simulate
 from secagg.errors import CheatingError, DataError, PlanError, UsageError
 from secagg.jobs import plain
+from secagg.mpc.arrays.dtypes import boolean, int64
 from secagg.mpc.arrays.engine import Engine
+from secagg.mpc.arrays.handing_on import blank
+from secagg.mpc.tables import Column, Table
+from secagg.mpc.tables.table import Order
 from secagg.query import division, shards
 from secagg.query.declaration import Declaration
 from secagg.query.division import divided
 from secagg.query.joint_run import agree, plan_query
+from secagg.query.rows import Rows
 from shard_queries import AGES, DECLARATION, HELD, OWNERS, SOME, played, prepared, tables_of, terms_of
 
 BY_KIND = "SELECT m.kind, count(*) c, sum(m.n) s FROM moves m JOIN people p ON m.who = p.id GROUP BY m.kind"
@@ -293,3 +298,19 @@ def test_another_number_of_own_blocks_than_the_plan_has_is_refused_before_anythi
     with pytest.raises(UsageError, match=got):
         outcome.values()
     assert outcome.ledgers["south"].total().sent.messages == 0
+
+
+@pytest.mark.parametrize(("packed", "handed_on"), [(True, 4), (False, 20)])
+def test_places_are_left_out_only_behind_rows_that_come_first(packed, handed_on):
+    """A row that counts may stand at any place of a table that is not packed."""
+    part = divided(planned(BY_KIND), terms_of(2)).parts[0]
+
+    async def program(party):
+        engine = await Engine.create(party)
+        values, valid = blank(engine, (20,), int64), blank(engine, (20,), boolean)
+        table = Table({"c": Column(values, valid)}, valid, Order(packed=packed))
+        found = shards._handed_on(Rows(table, {}), part).table
+        return found.rows, found["c"].rows
+
+    assert part.rows_of_each == 4
+    assert simulate(dict.fromkeys(OWNERS, program)).values() == [(handed_on, handed_on)] * 3
