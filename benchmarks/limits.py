@@ -77,7 +77,7 @@ WHERE: Final = {
     "x < 0": "a third in the interpreter, 18 % in the kernel, 14 % in numpy, 13 % in copies of memory, 12 % in TLS, 8 % in "
     "keystream. Besides, each of seven rounds waits for messages and for a core.",
     "group-by": "45 % in numpy (ANDs, exclusive ors, gathering of rows, transposition of bits), 31 % in the interpreter, "
-    "15 % in copies of memory, 5 % in keystream. Besides, each of some 390 rounds waits for messages and for a core.",
+    "15 % in copies of memory, 5 % in keystream. Besides, each of some 210 rounds waits for messages and for a core.",
 }
 
 

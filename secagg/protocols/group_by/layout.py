@@ -23,8 +23,9 @@ MOST_SHARDS: Final = 256  # each has at least 64 buckets, which are padded one b
 
 
 def _key_planes(prefix_bits: int) -> int:
-    # One plane marks padding: it keeps a real key from meeting the padding's.
-    return KEY_BITS - prefix_bits + 1
+    # One plane marks padding: it keeps a real key from meeting the padding's. Up to 3 bits more make identities longer, and
+    # so runs that end by bad luck rarer.
+    return -(-(KEY_BITS - prefix_bits + 1) // 4) * 4
 
 
 @dataclass(frozen=True, slots=True)
