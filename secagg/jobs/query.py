@@ -362,8 +362,8 @@ class QueryPattern:
                     terms.parties,
                 ),
                 Disclosure(
-                    "whether each input party put into all shards together as many rows as it announced; with an unaltered "
-                    "program it always did",
+                    "whether each input party put into all shards together as many rows as it announced, and each row into "
+                    "the shard of its identifier; with an unaltered program it always did",
                     terms.roles[COMPUTING],
                 ),
             ]

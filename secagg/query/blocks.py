@@ -213,6 +213,22 @@ def outside_ranges(several: Sequence[tuple[Block, Table]]) -> list[tuple[SharedA
     ]
 
 
+def of_another_shard(table: Table, name: str, shard: int, shards: int) -> SharedArray:
+    """Return whether a row counts whose identifier lies in another shard; shape ().
+
+    Args:
+      name: of the identifiers. A shard has those whose leading bits, of 64, are its number.
+      shards: a power of two from 2.
+    """
+    width = (1 << 64) // shards
+    low, high = np.array([shard * width, (shard + 1) * width - 1], np.uint64).view(np.int64)
+    values = table[name].values
+    # As for ranges of numbers: no shard is wider than half of all integers.
+    wrong = is_negative(moves.stack([values - low, -(values - high)])).any(axis=0) & table.valid
+    found: SharedArray = wrong.any()
+    return found
+
+
 def sizes(several: Sequence[Block], holder: PartyId) -> list[int]:
     """Return the bytes of each matrix that a holder shares: bits in words of 64."""
     found = []

@@ -131,7 +131,7 @@ def _opened_in_shards(terms: QueryTerms) -> Iterator[tuple[str, str]]:
     )
     yield (
         ", ".join(terms.computing),
-        "whether an owner shared more rows than it announced, in all shards together",
+        "whether an owner shared more rows than it announced, in all shards together, or rows in other shards than theirs",
     )
 
 

@@ -3,7 +3,8 @@
   divide     owners draw the hash key and divide their rows; whose rows do not fit into the blocks ends the run before it
              shares anything
   compute    for each shard: owners share their blocks; computing parties work out the shard's part of the plan, and keep
-             shares of its rows, of bits that say what is wrong, and of how many rows each block has; nothing is opened
+             shares of its rows, of bits that say what is wrong, such as a row that belongs to another shard, and of how
+             many rows each block has; nothing is opened
   finish     these shares are made anew; over all shards bits are joined by OR, and numbers of rows added up; one bit of each
              check is opened; the rest of the plan is computed of all shards' rows, and the result opened
 
@@ -45,6 +46,7 @@ from secagg.query.blocks import (
     announced_rows,
     blank_table,
     matrices,
+    of_another_shard,
     outside_ranges,
     share_rows,
     shared_tables,
@@ -135,7 +137,8 @@ async def run_shard_after_shard(
     division = await divide(party, d, terms, announced, mine)
     counts = announced.counts
     kept = [
-        await compute_shard(party, d, terms, counts, division.own(k), label=str(k)) for k in range(d.shards)
+        await compute_shard(party, d, terms, counts, k, division.own(k), label=str(k))
+        for k in range(d.shards)
     ]
     return await finish(party, d, terms, announced, division, kept)
 
@@ -214,18 +217,20 @@ class _Outputs:
 
     Attributes:
       wrong: bits, each with what is wrong where it is set.
+      elsewhere: of each block, whether a row of another shard counts, shape ().
       counted: how many rows of each block count, shape (1,).
       rows: of each part of the plan.
     """
 
     wrong: Sequence[tuple[SharedArray, str]]
+    elsewhere: Sequence[SharedArray]
     counted: Sequence[SharedArray]
     rows: Sequence[Rows]
 
     @property
     def arrays(self) -> list[SharedArray]:
         """All of it, in order."""
-        found = [*(bit for bit, _ in self.wrong), *self.counted]
+        found = [*(bit for bit, _ in self.wrong), *self.elsewhere, *self.counted]
         for rows in self.rows:
             found.append(rows.table.valid)
             for column in rows.table.columns.values():
@@ -236,6 +241,7 @@ class _Outputs:
         """Return the same of other arrays."""
         left = iter(arrays)
         wrong = [(next(left), what) for _, what in self.wrong]
+        elsewhere = [next(left) for _ in self.elsewhere]
         counted = [next(left) for _ in self.counted]
         several = []
         for rows in self.rows:
@@ -245,10 +251,12 @@ class _Outputs:
                 for name, column in rows.table.columns.items()
             }
             several.append(rows.with_table(Table(columns, valid)))
-        return _Outputs(wrong, counted, several)
+        return _Outputs(wrong, elsewhere, counted, several)
 
 
-def _outputs(engine: Engine, d: DividedPlan, by_block: Sequence[tuple[Leaf, Block, Table]]) -> _Outputs:
+def _outputs(
+    engine: Engine, d: DividedPlan, by_block: Sequence[tuple[Leaf, Block, Table]], shard: int
+) -> _Outputs:
     """Return what a shard hands on, not worked out yet."""
     wrong = outside_ranges([(block, table) for _, block, table in by_block])
     several = []
@@ -260,8 +268,9 @@ def _outputs(engine: Engine, d: DividedPlan, by_block: Sequence[tuple[Leaf, Bloc
         execution = Execution(engine, shared)
         several.append(_handed_on(execution(part.relation), part))
         wrong += execution.checks
+    elsewhere = [of_another_shard(table, leaf.column, shard, d.shards) for leaf, _, table in by_block]
     counted = [reductions.sum(as_numbers(table.valid, int64.bits), keepdims=True) for *_, table in by_block]
-    return _Outputs(wrong, counted, several)
+    return _Outputs(wrong, elsewhere, counted, several)
 
 
 def _handed_on(rows: Rows, part: FromShards) -> Rows:
@@ -282,12 +291,12 @@ def _handed_on(rows: Rows, part: FromShards) -> Rows:
 
 
 def _of_shard(
-    engine: Engine, d: DividedPlan, blocks: Sequence[tuple[Leaf, Block]], own: OwnBlocks
+    engine: Engine, d: DividedPlan, blocks: Sequence[tuple[Leaf, Block]], shard: int, own: OwnBlocks
 ) -> list[SharedArray]:
     """Return what a shard hands on; nobody else keeps what it is computed of, so that it is freed once it is used."""
     given = shared_tables(engine, [block for _, block in blocks], own)
     by_block = [(leaf, block, table) for (leaf, _), (block, table) in zip(blocks, given, strict=True)]
-    return _outputs(engine, d, by_block).arrays
+    return _outputs(engine, d, by_block, shard).arrays
 
 
 async def compute_shard(
@@ -295,6 +304,7 @@ async def compute_shard(
     d: DividedPlan,
     terms: QueryTerms,
     counts: Mapping[PartyId, Sequence[int]],
+    shard: int,
     own: OwnBlocks | None,
     *,
     label: str = "",
@@ -303,6 +313,7 @@ async def compute_shard(
 
     Args:
       counts: what owners announced.
+      shard: its number.
       own: of `Division.own`.
       label: tells apart the shards of one session.
 
@@ -318,7 +329,7 @@ async def compute_shard(
             await share_rows(party, terms.computing, own or [])
         return None
     engine = await Engine.create(party, terms.computing, label=f"{_LABEL} {label}")
-    arrays = _of_shard(engine, d, blocks, own or [])
+    arrays = _of_shard(engine, d, blocks, shard, own or [])
     with party.phase("share"):
         await Stages(engine).share(SHARED, arrays)
     with party.phase("compute"):
@@ -342,8 +353,8 @@ async def finish(
       kept: of each shard what `compute_shard` returned; of one session at all computing parties.
 
     Raises:
-      DataError: a key that was declared unique is not, or an owner shared more rows than it announced, or numbers
-        outside their ranges; of all shards together, and nothing of the result was opened.
+      DataError: a key that was declared unique is not, or an owner shared more rows than it announced, rows in another
+        shard than theirs, or numbers outside their ranges; of all shards together, and nothing of the result was opened.
       RemoteProtocolError: a peer sent what the protocol forbids.
     """
     if party.me in terms.computing:
@@ -372,8 +383,9 @@ async def _finish(
 ) -> list[Opened] | None:
     """Take part at a computing party; return the opened result if it is a receiver."""
     engine = await Engine.create(party, terms.computing, label="query")
+    # Of whatever shard: only shapes are asked for.
     like = _outputs(
-        engine, d, [(leaf, block, blank_table(engine, block)) for leaf, block in d.blocks(counts)]
+        engine, d, [(leaf, block, blank_table(engine, block)) for leaf, block in d.blocks(counts)], 0
     )
     once = shared_tables(engine, d.main_blocks(counts), inputs)
     with party.phase("share"):
@@ -409,25 +421,39 @@ def _rest(
         for i, (part, first) in enumerate(zip(d.parts, several[0].rows, strict=True))
     }
     execution = Execution(engine, shared, given)
-    execution.checks += outside_ranges(once)
-    execution.checks += _of_all_shards(d, counts, several)
     matrix, shape = result_table(execution(d.root), d.plan.fields)
-    return execution.checks, matrix, shape
+    checks = outside_ranges(once) + _of_all_shards(d, counts, several)
+    # A group that has rows in two shards would break a key that groups make. It would tell who put them there of a group of
+    # others' rows.
+    elsewhere = _any([bit for one in several for bit in one.elsewhere])
+    checks += [(bit & ~elsewhere, what) for bit, what in execution.checks]
+    return checks, matrix, shape
 
 
 def _of_all_shards(
     d: DividedPlan, counts: Mapping[PartyId, Sequence[int]], several: Sequence[_Outputs]
 ) -> list[tuple[SharedArray, str]]:
-    """Return what is wrong in any shard, and which owners shared more rows than they announced in all shards together."""
-    found = []
-    for i, (_, what) in enumerate(several[0].wrong):
-        bits = moves.concat([moves.reshape(one.wrong[i][0], -1) for one in several])
-        found.append((reductions.any(bits), what))
+    """Return what is wrong in any shard, and what each owner's rows of all shards together have wrong."""
+    found = [
+        (_any([one.wrong[i][0] for one in several]), what) for i, (_, what) in enumerate(several[0].wrong)
+    ]
     announced = announced_rows(d.plan, counts)
     for i, (leaf, block) in enumerate(d.blocks(counts)):
+        elsewhere = _any([one.elsewhere[i] for one in several])
+        found.append(
+            (
+                elsewhere,
+                f"{block.holder} shared rows of {leaf.local.table} in other shards than their identifiers'",
+            )
+        )
         total = reductions.sum(moves.concat([one.counted[i] for one in several]))
         more = total > announced[leaf.local, block.holder]
         found.append((more, f"{block.holder} shared more rows of {leaf.local.table} than it announced"))
+    return found
+
+
+def _any(bits: Sequence[SharedArray]) -> SharedArray:
+    found: SharedArray = reductions.any(moves.concat([moves.reshape(bit, -1) for bit in bits]))
     return found
 
 
@@ -441,7 +467,7 @@ def costs_of_shards(
     """
 
     async def one_shard(party: Party) -> None:
-        await compute_shard(party, d, terms, counts, None)
+        await compute_shard(party, d, terms, counts, 0, None)
 
     async def the_rest(party: Party) -> None:
         await before(party)

@@ -301,11 +301,11 @@ def test_workers_of_a_query_agree_on_all_that_its_plan_is_made_of(tmp_path):
     }
     peers = [[name, "127.0.0.1", 1, b"pem"] for name in ALL]
     task = {
-        "run": bytes(32), "step": "compute", "attempt": "compute-0-1", "kept": "0-1", "kind": "query", "public": public,
-        "peers": peers,
+        "run": bytes(32), "step": "compute", "shard": 0, "attempt": "compute-0-1", "kept": "0-1", "kind": "query",
+        "public": public, "peers": peers,
     }  # fmt: skip
     changes: list[dict[str, Any]] = [
-        {"run": bytes(31) + b"1"}, {"attempt": "compute-1-1"}, {"attempt": "compute-0-2"}, {"kind": "groups"},
+        {"run": bytes(31) + b"1"}, {"attempt": "compute-1-1"}, {"attempt": "compute-0-2"}, {"shard": 1}, {"kind": "groups"},
         {"peers": [*peers[:3], ["office", "127.0.0.1", 1, b"another"]]},
         *({"public": public | {name: "another"}} for name in public),
     ]  # fmt: skip

@@ -258,6 +258,7 @@ def test_who_comes_after_a_worker_was_lost_is_told_however_late_and_its_address_
     about: dict[str, Any] = {
         "run": bytes(32),
         "step": "compute",
+        "shard": 1,
         "attempt": "1-1",
         "kept": "1-1",
         "kind": "groups",

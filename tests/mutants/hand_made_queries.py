@@ -70,10 +70,24 @@ QUERIES: Final = (
         _CHECKS,
     ),
     Change(
+        "rows in other shards than theirs are asked for nowhere",
+        "secagg/query/blocks.py",
+        "wrong = is_negative(moves.stack([values - low, -(values - high)])).any(axis=0) & table.valid\n",
+        "wrong = table.valid & ~table.valid\n",
+        _CHECKS,
+    ),
+    Change(
+        "rows in other shards than theirs tell whether others have such a group",
+        "secagg/query/shards.py",
+        "bit & ~elsewhere",
+        "bit",
+        _CHECKS,
+    ),
+    Change(
         "what is wrong in the first shard alone ends a run",
         "secagg/query/shards.py",
-        "for one in several])\n        found.append((reductions.any(bits), what))",
-        "for one in several[:1]])\n        found.append((reductions.any(bits), what))",
+        "(_any([one.wrong[i][0] for one in several]), what)",
+        "(_any([one.wrong[i][0] for one in several[:1]]), what)",
         _CHECKS,
     ),
     Change(

@@ -119,8 +119,9 @@ def test_one_bit_for_each_check_and_the_result_are_opened_however_many_shards_th
         found.clear()
         played(plan, terms_of(count), held).values()
         checks, (result,) = found
-        # Ranges of three owners' moves, the unique key, and row counts of three blocks of moves and one of people.
-        assert checks == [1] * (3 + 1 + 4)
+        # Ranges of three owners' moves, the unique key, and of three blocks of moves and one of people whether rows lie in
+        # their shards, and are no more than announced.
+        assert checks == [1] * (3 + 1 + 4 + 4)
         assert result == 6 * 4 * count  # valid, kind and s with NULL, c; of each shard four groups
 
 
@@ -167,6 +168,27 @@ def test_a_number_outside_its_range_in_any_shard_ends_the_run():
         played(plan, terms_of(4), held).values()
 
 
+TWO_WAYS = """
+[tables.moves]
+holders = ["north", "south", "west"]
+max_rows = 20
+[tables.moves.columns]
+who = {type = "identifier", max_rows = 9}
+payee = {type = "identifier", max_rows = 9}
+n = {type = "integer", min = 0, max = 9}
+[tables.people]
+holder = "south"
+max_rows = 20
+keys = [["id"]]
+[tables.people.columns]
+id = "identifier"
+age = {type = "integer", min = 0, max = 99}
+"""
+BY_PAYEE = """
+SELECT p.age, count(*) c FROM moves m JOIN people p ON m.who = p.id
+JOIN (SELECT payee, sum(n) s FROM moves GROUP BY payee HAVING sum(n) > 5) g ON m.payee = g.payee GROUP BY p.age"""
+
+
 @pytest.mark.slow
 def test_a_number_outside_its_range_of_a_table_that_is_shared_once_ends_the_run():
     plan = planned(
@@ -182,22 +204,46 @@ def test_a_number_outside_its_range_of_a_table_that_is_shared_once_ends_the_run(
 
 
 @pytest.mark.slow
-def test_rows_that_an_altered_owner_puts_into_another_shard_meet_nobody(monkeypatch):
-    """They are rows of identifiers that it makes up: they join with nothing, and change no group of others."""
-    plan, held = planned(BY_KIND), prepared(planned(BY_KIND), HELD)
-    honest = played(plan, terms_of(2), held).values()[0]
+@pytest.mark.parametrize("n", [2, 9])
+@pytest.mark.parametrize("others", [(), ("fourth",)])
+def test_rows_that_an_altered_owner_puts_into_another_shard_end_the_run_and_tell_nothing_of_others(
+    monkeypatch, n, others
+):
+    """Groups of one payee in two shards would break the key of a join above: just where the others' group passes, n = 9."""
+    plan = planned(BY_PAYEE, TWO_WAYS)
+    assert len(divided(plan, terms_of(2)).parts) == 2
+    held = {
+        "north": {"moves": {"who": ["a", "b"], "payee": ["x", "y"], "n": [n, 1]}},
+        "south": {
+            "moves": {"who": ["a"], "payee": ["z"], "n": [3]},
+            "people": {"id": ["a", "b"], "age": [3, 4]},
+        },
+        "west": {"moves": {"who": ["q"], "payee": ["x"], "n": [9]}},
+    }
     own = shards.Division.own
 
     def moved(self, shard):
-        found = own(self, shard)
-        is_west = found is not None and self.divided[0].block.holder == "west"
-        return own(self, 1 - shard) if is_west else found
+        found, other = own(self, shard), own(self, 1 - shard)
+        if found is None or other is None or self.divided[0].block.holder != "west":
+            return found
+        of_payees = [
+            any(c.of.name != "m.who" and c.of.name.startswith("m.") for c, _ in one.columns)
+            for one in self.divided
+        ]
+        assert sorted(of_payees) == [False, True]
+        return [
+            block if kept else misplaced
+            for block, misplaced, kept in zip(found, other, of_payees, strict=True)
+        ]
 
     monkeypatch.setattr(shards.Division, "own", moved)
-    without = dict(HELD) | {"west": {**HELD["west"], "moves": {c: [] for c in HELD["west"]["moves"]}}}
-    found = played(plan, terms_of(2), held).values()[0]
-    assert sorted(found, key=str) == sorted(pooled.answer(BY_KIND, DECLARATION, without), key=str)
-    assert sorted(found, key=str) != sorted(honest, key=str)
+    found = opened_in(monkeypatch)
+    with pytest.raises(DataError) as caught:
+        played(plan, terms_of(2, (*OWNERS, *others)), prepared(plan, held)).values()
+    assert str(caught.value) == (
+        "west shared rows of moves in other shards than their identifiers'; nothing of the result was opened"
+    )
+    assert len(found) == 1  # the checks
 
 
 # Shards that are done again.
@@ -215,7 +261,7 @@ def again(plan, terms, held, chosen):
         for k in range(terms.shards):
             both = [
                 await shards.compute_shard(
-                    party, d, terms, announced.counts, division_.own(k), label=f"{k} {attempt}"
+                    party, d, terms, announced.counts, k, division_.own(k), label=f"{k} {attempt}"
                 )
                 for attempt in range(2)
             ]
@@ -266,7 +312,7 @@ def test_what_is_no_kept_shard_of_this_query_is_refused(wrong):
         d = divided(plan, terms)
         division_ = await shards.divide(party, d, terms, announced, mine)
         kept = [
-            await shards.compute_shard(party, d, terms, announced.counts, division_.own(k), label=str(k))
+            await shards.compute_shard(party, d, terms, announced.counts, k, division_.own(k), label=str(k))
             for k in range(2)
         ]
         last = kept[1]
@@ -292,7 +338,7 @@ def test_another_number_of_own_blocks_than_the_plan_has_is_refused_before_anythi
 
     async def program(party):
         mine = own if party.me == "south" else None
-        return await shards.compute_shard(party, divided(plan, terms), terms, counts, mine)
+        return await shards.compute_shard(party, divided(plan, terms), terms, counts, 0, mine)
 
     outcome = simulate(dict.fromkeys(OWNERS, program))
     with pytest.raises(UsageError, match=got):

@@ -333,6 +333,7 @@ class Attempts:
             "kept_key": self._key,
             "kind": sharded.kind,
             "public": sharded.public,
+            "shard": shard,
             "own": sharded.own(shard),
             "listen": list(work.here.workers.address(place, work.addresses[party.me][place])),
             "peers": [[who, *work.addresses[who][place], certificates[who]] for who in party.roster],

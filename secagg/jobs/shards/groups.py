@@ -21,7 +21,14 @@ def groups_in_shards(division: Division) -> Sharded:
     return Sharded(GROUPS, division.layout.shards, told_layout(division.layout), own)
 
 
-async def do(party: Party, step: str, public: Plain, own: Plain | None, kept: Kept) -> Plain:
+async def do(
+    party: Party,
+    step: str,
+    shard: int,  # noqa: ARG001  # a bucket is one of a shard by where it stands
+    public: Plain,
+    own: Plain | None,
+    kept: Kept,
+) -> Plain:
     """Do a step of a shard; see `sharded.Does`.
 
     Returns:
@@ -30,16 +37,16 @@ async def do(party: Party, step: str, public: Plain, own: Plain | None, kept: Ke
     layout = layout_of(public)
     rows = None if own is None else OwnRows(own["words"], own["values"])
     if step == COMPUTE:
-        shard = await compute_shard(party, layout, rows)
-        if shard is None:
+        computed = await compute_shard(party, layout, rows)
+        if computed is None:
             return {}
-        kept.write({"rows": list(shard.rows), "counted": list(shard.counted)})
-        return {"counted": list(shard.counted)}
-    shard = None
+        kept.write({"rows": list(computed.rows), "counted": list(computed.counted)})
+        return {"counted": list(computed.counted)}
+    computed = None
     if party.me in layout.query.computing_parties:
         content = kept.read()
-        shard = KeptShard(content["rows"], content["counted"])
-    found = await open_shard(party, layout, rows, shard)
+        computed = KeptShard(content["rows"], content["counted"])
+    found = await open_shard(party, layout, rows, computed)
     return {} if found is None else {"flagged": found.flagged, "sums": found.sums}
 
 

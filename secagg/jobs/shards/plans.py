@@ -26,7 +26,14 @@ def plan_in_shards(plan: PlanInShards, division: Division) -> Sharded:
     return Sharded(QUERY, plan.terms.shards, public, own)
 
 
-async def do(party: Party, step: str, public: Plain, own: Plain | None, kept: Kept) -> Plain:  # noqa: ARG001  # one step
+async def do(
+    party: Party,
+    step: str,  # noqa: ARG001  # one step
+    shard: int,
+    public: Plain,
+    own: Plain | None,
+    kept: Kept,  # noqa: ARG001
+) -> Plain:
     """Compute a shard; see `sharded.Does`.
 
     Returns:
@@ -35,8 +42,8 @@ async def do(party: Party, step: str, public: Plain, own: Plain | None, kept: Ke
     terms = terms_of(public["terms"])
     counts = {owner: tuple(of_owner) for owner, of_owner in public["counts"].items()}
     blocks = None if own is None else [(integers, bits) for integers, bits in own["blocks"]]
-    shard = await compute_shard(party, plan_of(public, terms), terms, counts, blocks)
-    return {} if shard is None else {"arrays": [list(arrays) for arrays in shard.arrays]}
+    found = await compute_shard(party, plan_of(public, terms), terms, counts, shard, blocks)
+    return {} if found is None else {"arrays": [list(arrays) for arrays in found.arrays]}
 
 
 def kept_shards(computed: Sequence[Plain]) -> list[KeptShard | None]:

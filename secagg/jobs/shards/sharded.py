@@ -84,10 +84,13 @@ class Kept:
 class Does(Protocol):
     """What workers do: the function `do` of a kind's module."""
 
-    async def __call__(self, party: Party, step: str, public: Plain, own: Plain | None, kept: Kept) -> Plain:
+    async def __call__(
+        self, party: Party, step: str, shard: int, public: Plain, own: Plain | None, kept: Kept
+    ) -> Plain:
         """Do a step of a shard with the other parties' workers; return what goes back to this party's main process.
 
         Args:
+          shard: its number.
           public, own: of the `Sharded`, for this shard.
           kept: where a step keeps what a later one needs.
         """

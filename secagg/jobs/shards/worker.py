@@ -62,7 +62,7 @@ def _done(told: Plain) -> Plain:
     kept = Kept.of(path, told["kept_key"], told["run"], told["me"], told["kept"])
 
     async def program(party: Party) -> Plain:
-        return await do(party, told["step"], told["public"], told["own"], kept)
+        return await do(party, told["step"], told["shard"], told["public"], told["own"], kept)
 
     result, ledger = _session(told, program)
     return {
@@ -112,7 +112,7 @@ def agreement_of(told: Plain) -> bytes:
 
     It is made of what the worker was told, so that one that was told something else than the others meets nobody.
     """
-    about = {name: told[name] for name in ("step", "attempt", "kept", "kind", "public")}
+    about = {name: told[name] for name in ("step", "shard", "attempt", "kept", "kind", "public")}
     members = [part for name, _, _, pem in told["peers"] for part in (name.encode(), pem)]
     return digest(_LABEL, [told["run"], encode(about), *members])
 
