@@ -58,6 +58,9 @@ def explain(
     computing: Annotated[
         int, typer.Option(min=3, max=4, help="How many parties compute: 3, or 4 of which one may lie.")
     ] = 3,
+    shards: Annotated[
+        int, typer.Option(min=1, help="Into how many shards the work is divided, a power of two.")
+    ] = 1,
     rows: Annotated[
         list[str] | None,
         typer.Option(
@@ -86,7 +89,11 @@ def explain(
     receivers = tuple(dict.fromkeys(to or (() if to_owners else parties[:1])))
     own = tuple(name for name in owners if to_owners and name not in receivers)
     terms = QueryTerms(
-        tuple(dict.fromkeys([*owners, *parties, *receivers])), parties, receivers, about_own=own
+        tuple(dict.fromkeys([*owners, *parties, *receivers])),
+        parties,
+        receivers,
+        about_own=own,
+        shards=shards,
     )
     plan = plan_query(text, declaration, terms.recipients, _rules(rules or []) if rules else None)
     _show(stdout(), explained(plan, terms, _rows(rows or [], owners)), assumed=not rows)

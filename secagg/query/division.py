@@ -383,7 +383,8 @@ def _of_leaf(local: Local) -> _Ways:
         return _Ways(reasons=(_added_up_alone(local),))
     identifiers = [column for column in local.shared if column.domain.kind == "identifier"]
     if not identifiers:
-        return _Ways(reasons=(f"what owners share of {local.table} has no identifier",))
+        advice = "a number that names something may be declared as one"
+        return _Ways(reasons=(f"what owners share of {local.table} has no identifier ({advice})",))
     fit = [
         column.name
         for column in identifiers

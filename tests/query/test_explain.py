@@ -143,6 +143,26 @@ def test_the_command_shows_that_owners_are_told_about_their_own_identifiers(caps
 
 
 @pytest.mark.usefixtures("_files")
+def test_the_command_says_how_a_query_is_divided_into_shards_or_why_it_is_not(capsys):
+    Path("query.sql").write_text("SELECT city, count(DISTINCT who) AS persons FROM payments GROUP BY city")
+    status, _, err = _explained(capsys, "--shards", "4")
+    assert (status, "how many rows of payments one who has at one owner at most; declare it" in err) == (
+        2,
+        True,
+    )
+    Path("tables.toml").write_text(
+        TABLES.replace('who = "identifier"', 'who = {type = "identifier", max_rows = 9}')
+    )
+    status, out, _ = _explained(capsys, "--shards", "4", "--rows", "1000")
+    assert status == 0
+    assert "Take what each of 4 shards by payments.who has  (at most 8 rows)" in out
+    assert "Divided: payments by payments.who, at most 9 rows of one: rows in a shard, " in out
+    Path("query.sql").write_text("SELECT city, count(*) AS n FROM payments GROUP BY city")
+    status, _, err = _explained(capsys, "--shards", "4")
+    assert (status, "each owner adds up its own groups of payments by payments.city" in err) == (2, True)
+
+
+@pytest.mark.usefixtures("_files")
 @pytest.mark.parametrize(
     ("query", "arguments", "says"),
     [
