@@ -21,7 +21,7 @@ SHARDS: Final = (
     Change(
         "numbers of tables that are shared once may be outside their ranges",
         "secagg/query/shards.py",
-        "        execution.checks += outside_ranges(by_block)\n",
+        "    execution.checks += outside_ranges(once)\n",
         "",
         _CHECKS,
     ),
