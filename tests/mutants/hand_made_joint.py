@@ -115,7 +115,7 @@ JOINT: Final = (
     Change(
         "workers compare nothing of their work",
         "secagg/jobs/shards/worker.py",
-        'for name in ("step", "attempt", "kept", "kind", "public")',
+        'for name in ("step", "shard", "attempt", "kept", "kind", "public")',
         'for name in ("step", "attempt", "kept", "kind")',
         _WORKERS,
     ),

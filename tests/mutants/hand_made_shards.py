@@ -21,8 +21,8 @@ SHARDS: Final = (
     Change(
         "numbers of tables that are shared once may be outside their ranges",
         "secagg/query/shards.py",
-        "    execution.checks += outside_ranges(once)\n",
-        "",
+        "checks = outside_ranges(once) + _of_all_shards",
+        "checks = _of_all_shards",
         _CHECKS,
     ),
     Change(
