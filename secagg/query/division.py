@@ -16,6 +16,8 @@ A plan is cut at the largest divided relations. What stands above them is comput
 
 The size of a block of rows in a shard is public. It depends on how many rows its owner announced, and on how many rows one
 identifier may have at one owner (`most_rows`); docs/soundness-shards.md.
+
+The module is long because each way to divide stands beside the reason that is told where there is none.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ shard are of one session. A `compute` that broke off is done again, with other k
 
 Threat model: as `joint_run`. Learns: as there; of a shard by itself nobody anything (docs/soundness-shards.md). Cost:
 `costs_of_shards`.
+
+The module is long because what a shard hands on, and what takes it up, have to be the same.
 """
 
 from __future__ import annotations

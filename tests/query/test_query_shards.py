@@ -57,6 +57,13 @@ QUERIES = {
     "one subquery twice": """
         WITH t AS (SELECT who, count(*) c FROM moves GROUP BY who)
         SELECT a.c, count(*) k FROM t a JOIN t b ON a.who = b.who GROUP BY a.c""",
+    "one subquery in two parts": """
+        WITH t AS (SELECT who, kind FROM moves)
+        SELECT a.kind, a.d, b.c FROM (SELECT kind, count(DISTINCT who) d FROM t GROUP BY kind) a
+        JOIN (SELECT kind, count(DISTINCT who) c FROM t GROUP BY kind) b ON a.kind = b.kind""",
+    "one subquery in shards and beside": """
+        WITH t AS (SELECT who, kind FROM moves)
+        SELECT x.who, y.d FROM t x JOIN (SELECT kind, count(DISTINCT who) d FROM t GROUP BY kind) y ON x.kind = y.kind""",
     "windows": f"""
         SELECT m.who, m.n, sum(m.n) OVER (PARTITION BY m.who) s, rank() OVER (PARTITION BY m.who ORDER BY m.n) r {JOIN}""",
     "two divided parts": f"""
