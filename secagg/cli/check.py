@@ -29,8 +29,8 @@ RowsOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="[NAME=]N",
-        help="Rows that an input party announces (different identifiers): N for each, or NAME=N for one (repeat); "
-        f"{_ASSUMED_ROWS} by default, or the job's max_rows where that is less.",
+        help="Rows that an input party announces (patterns on groups: different identifiers; a query: rows of each of its "
+        f"tables): N for each, or NAME=N for one (repeat); {_ASSUMED_ROWS} by default, or max_rows where that is less.",
     ),
 ]
 NetworkOption = Annotated[
@@ -103,8 +103,11 @@ def print_explanation(console: Console, job: Job, rows: Sequence[str] | None, ne
 
 def announced_rows(job: Job, given: Sequence[str]) -> dict[str, int]:
     """Return what each input party is taken to announce; raises `UsageError`."""
-    most, step = job.pattern.row_limit(job.terms), job.row_step
-    counts = dict.fromkeys(job.input_parties, min(_ASSUMED_ROWS, most // step * step))
+    from secagg.jobs.computed import query_of
+
+    query, most, step = query_of(job.pattern), job.pattern.row_limit(job.terms), job.row_step
+    limits = dict.fromkeys(job.input_parties, most) if query is None else query.row_limits(job.terms)
+    counts = {name: min(_ASSUMED_ROWS, limit // step * step) for name, limit in limits.items()}
     for text in given:
         name, equals, number = text.rpartition("=")
         if (
@@ -116,13 +119,17 @@ def announced_rows(job: Job, given: Sequence[str]) -> dict[str, int]:
             raise UsageError(
                 f"expected --rows N or --rows NAME=N with an input party ({', '.join(counts)}), got {text!r}"
             )
-        counts.update(dict.fromkeys([name] if equals else counts, int(number)))
+        if equals or int(number) > most:
+            counts.update(dict.fromkeys([name] if equals else counts, int(number)))
+        else:  # each party's tables may be declared to have fewer
+            counts = {one: min(int(number), limit) for one, limit in limits.items()}
     rounded = {name: job.announced(count) for name, count in counts.items()}
     for name, count in rounded.items():
-        if count > most:
+        if count > limits[name]:
+            where = "in the declaration" if query is not None else "in the job"
             up = f", rounded up to {count}," if count != counts[name] else ""
             raise UsageError(
-                f"--rows is above the job's max_rows: {name} with {counts[name]} rows{up} where at most {most} are "
-                "allowed; give fewer, or set max_rows in the job at all parties"
+                f"--rows is above max_rows: {name} with {counts[name]} rows{up} where at most {limits[name]} are "
+                f"allowed; give fewer, or set max_rows {where} at all parties"
             )
     return rounded

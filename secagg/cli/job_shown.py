@@ -128,7 +128,8 @@ def _members_table(job: Job) -> RenderableType:
     rows = []
     for member in job.members:
         roles = [role for role, names in job.roles.items() if member.name in names]
-        roles += ["result"] * (member.name in recipients)
+        if member.name in recipients and "result" not in roles:
+            roles.append("result")
         known = fingerprint(member.certificate) if member.certificate is not None else "none that can be used"
         address = "{}:{}".format(*member.address) if member.address[0] else "not given"
         rows.append((member.name, ", ".join(roles), address, known))

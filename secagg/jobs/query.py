@@ -291,8 +291,19 @@ class QueryPattern:
 
     def row_limit(self, terms: Terms) -> int:
         """Return the largest row count that one input party may announce, as the declaration has it."""
+        return max(self.row_limits(terms).values())
+
+    def row_limits(self, terms: Terms) -> dict[PartyId, int]:
+        """Return the largest row count that each input party may announce of one of its tables."""
         declared = self.plan.declaration
-        return max(padded(declared[table].max_rows, terms.pad_rows_to) for table in self._read)
+        return {
+            name: max(
+                padded(declared[table].max_rows, terms.pad_rows_to)
+                for table in self._read
+                if name in declared[table].holders
+            )
+            for name in self.plan.owners
+        }
 
     def recipients(self, terms: Terms) -> tuple[PartyId, ...]:
         """Return who is told: the role `result`, or all input parties; and owners of rows."""
@@ -399,10 +410,10 @@ class QueryPattern:
 
     def cost(self, parameters: Any, terms: Terms, rows: Mapping[PartyId, int]) -> Cost:
         """Return what a run costs in which each table of a party has so many rows, or as many as are declared."""
-        for name in terms.input_parties:
-            if rows[name] > self.row_limit(terms):
+        for name, limit in self.row_limits(terms).items():
+            if rows[name] > limit:
                 raise PlanError(
-                    f"{name} with {rows[name]} rows is above the {self.row_limit(terms)} that the declaration allows"
+                    f"{name} with {rows[name]} rows is above the {limit} that the declaration allows"
                 )
         counts = queries.announced_counts(self.plan, rows, terms.pad_rows_to)
         return queries.expected_cost(self.plan, self._terms(parameters, terms), counts)

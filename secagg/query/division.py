@@ -159,14 +159,15 @@ class DividedPlan:
         ]
 
     def said(self, counts: Mapping[PartyId, Sequence[int]]) -> Iterator[str]:
-        """Yield for each divided leaf by what it is divided, and how many rows each owner's part has in a shard."""
+        """Yield for each divided leaf by what it is divided, and how many places each owner's part has in a shard."""
         announced = announced_rows(self.plan, counts)
         for leaf, several in itertools.groupby(self.blocks(counts), lambda pair: pair[0]):
             sizes = ", ".join(
-                f"{block.rows} for the {announced[leaf.local, block.holder]} of {block.holder}"
+                f"{block.rows} for the {announced[leaf.local, block.holder]} rows of {block.holder}"
                 for _, block in several
             )
-            yield f"{leaf.local.table} by {leaf.column}, at most {leaf.most} rows of one: rows in a shard, {sizes}"
+            each = "one row" if leaf.most == 1 else f"at most {leaf.most} rows"
+            yield f"{leaf.local.table} by {leaf.column}, {each} of each identifier; places in a shard: {sizes}"
 
 
 def divided(plan: Plan, terms: QueryTerms) -> DividedPlan:

@@ -149,10 +149,8 @@ def _opened(plan: Plan, terms: QueryTerms, *, merged: bool) -> Iterator[tuple[st
     counted = list(dict.fromkeys(local.table for local in plan.locals if not local.is_dense))
     if counted:
         which = "what their own parts leave of" if terms.announce_filtered else "their rows of"
-        yield (
-            "everybody",
-            f"how many rows owners share: {which} {', '.join(counted)}, rounded up to a multiple of {terms.step}",
-        )
+        rounded = f", rounded up to a multiple of {terms.step}" if terms.step > 1 else ""
+        yield "everybody", f"how many rows owners share: {which} {', '.join(counted)}{rounded}"
     if any(isinstance(one, Join) and one.how in ("inner", "left") for one in relations(plan.root)):
         yield ", ".join(terms.computing), "whether keys that were declared unique are so"
     if plan.has_ranges and not merged:

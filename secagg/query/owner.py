@@ -145,7 +145,8 @@ def _check_unique(connection: Connection, owner: str, table: str, key: Sequence[
     found = connection.execute(again).fetchall()[0][0]
     if found:
         raise DataError(
-            f"{owner}: {table} declares {', '.join(key)} unique, and {found} values stand in several rows; nothing was sent"
+            f"{owner}: {table} declares {', '.join(key)} unique; values that stand in several rows: {found}; nothing was "
+            "sent; mend the rows, or agree on a declaration without this key"
         )
 
 
@@ -155,8 +156,8 @@ def _check_repeated(connection: Connection, owner: str, table: str, column: str,
     found, largest = connection.execute(f"SELECT count(*), max(n) FROM ({counted})").fetchall()[0]
     if found:
         raise DataError(
-            f"{owner}: {table} declares at most {most} rows of one {column} (max_rows), and {found} have more, the largest "
-            f"{largest}; nothing was sent; agree on a larger max_rows, or leave rows out"
+            f"{owner}: {table} declares at most {most} rows of one {column} (max_rows); identifiers with more: {found}, the "
+            f"largest with {largest}; nothing was sent; agree on a larger max_rows, or leave rows out"
         )
 
 

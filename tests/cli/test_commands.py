@@ -318,7 +318,7 @@ def test_check_assumes_no_more_rows_than_the_job_allows(
     assert Ended(capsys, "check", job, "--rows", str(most // step * step)).status == 0
     ended = Ended(capsys, "check", job, "--rows", f"south={most + 1}")
     assert ended.status == 2
-    assert "--rows is above the job's max_rows: south with" in ended.err
+    assert "--rows is above max_rows: south with" in ended.err
 
 
 def test_check_tells_the_rows_that_it_assumes(capsys: pytest.CaptureFixture[str]) -> None:

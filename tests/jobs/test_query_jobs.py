@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import csv
 import datetime
+import io
 import json
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from costs import measured
 from interrupted import Interrupted
+from secagg.cli.check import announced_rows
+from secagg.cli.job_shown import explain
+from secagg.cost.network import LAN
 from secagg.errors import DataError, JobError, UsageError
 from secagg.jobs.inputs import InputTables
 from secagg.jobs.job import Job
@@ -306,7 +311,7 @@ def test_rows_that_the_declaration_does_not_allow_are_refused_before_anything_is
     (folder / "people.csv").write_text("id,risk\nA B,0.25\na b,0.5\n")
     tables = read(job, folder)["south"]()
     with pytest.raises(
-        DataError, match="south: people declares id unique, and 1 values stand in several rows"
+        DataError, match="south: people declares id unique; values that stand in several rows: 1"
     ):
         job.pattern_at("south").prepare(job.parameters, job.terms, tables)
 
@@ -380,3 +385,28 @@ def test_a_job_with_owners_rules_suppresses_small_groups_and_refuses_other_uses(
     filtered = RULED.replace("[timeouts]", "[parameters]\nannounce_filtered = true\n[timeouts]")
     with pytest.raises(JobError, match="do not allow announce_filtered"):
         job_of(folder, sql, text=filtered)
+
+
+def test_no_party_is_taken_to_announce_more_rows_than_its_own_tables_have(folder: Path) -> None:
+    """South holds `people` alone, with fewer rows than `moves` has at the others."""
+    job = job_of(
+        folder,
+        text=JOB.replace("pad_rows_to = 4\n", ""),
+        tables=TABLES.replace('["north", "south", "east"]', '["north", "east"]'),
+    )
+    assert announced_rows(job, []) == {"north": 30, "south": 20, "east": 30}
+    assert announced_rows(job, ["25", "east=7"]) == {"north": 25, "south": 20, "east": 7}
+    for given in ("south=21", "31"):
+        with pytest.raises(
+            UsageError, match=r"where at most (20|30) are allowed; .* max_rows in the declaration"
+        ):
+            announced_rows(job, [given])
+
+
+def test_a_party_of_the_role_result_is_shown_as_that_once(folder: Path) -> None:
+    job = job_of(folder)
+    console = Console(width=200, record=True, file=io.StringIO())
+    for part in explain(job, announced_rows(job, []), [LAN], assumed=True):
+        console.print(part)
+    (line,) = [line for line in console.export_text().splitlines() if line.startswith("west ")]
+    assert line.split("west.example")[0].split() == ["west", "computing,", "result"]

@@ -147,7 +147,10 @@ def test_what_is_explained_names_shards_and_the_places_of_each_block():
     found = explain(plan, terms_of(4), dict.fromkeys(OWNERS, 20))
     lines = "\n".join(found.tree)
     assert "Take what each of 4 shards by m.who and p.id has  (at most 16 rows)" in lines
-    assert "Divided: people by p.id, at most 1 rows of one: rows in a shard, 20 for the 20 of south" in lines
+    assert (
+        "Divided: people by p.id, one row of each identifier; places in a shard: 20 for the 20 rows of south"
+        in lines
+    )
     assert any(
         "shared more rows than it announced, in all shards together" in what for _, what in found.opened
     )
@@ -203,7 +206,7 @@ def test_an_owner_with_more_rows_of_an_identifier_than_declared_is_told_how_many
     plan = planned(f"SELECT count(*) c {JOIN}")
     columns: dict[str, Any] = {"who": ["secret"] * 16 + ["b"] * 2, "kind": ["card"] * 18, "amount": [1] * 18}
     held = {"moves": columns | {"n": [1] * 18, "urgent": [True] * 18}}
-    says = r"^north: moves declares at most 15 rows of one who \(max_rows\), and 1 have more, the largest 16; nothing"
+    says = r"^north: moves declares at most 15 rows of one who \(max_rows\); identifiers with more: 1, the largest with 16"
     with pytest.raises(DataError, match=says) as caught:
         prepare(plan, "north", from_mapping(held, "north"), announce_filtered=False)
     assert "secret" not in str(caught.value)
@@ -225,7 +228,7 @@ def test_as_many_rows_of_an_identifier_as_declared_are_taken_and_rows_without_on
 
     take(["a"] * 15 + ["b"] * 5)
     take([None] * 18 + ["a", "b"])
-    with pytest.raises(DataError, match="1 have more, the largest 16"):
+    with pytest.raises(DataError, match="identifiers with more: 1, the largest with 16"):
         take(["a"] * 16 + [None] * 4)
 
 

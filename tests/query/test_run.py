@@ -341,7 +341,7 @@ def _moves(row, times=1, **changed):
         (
             "south",
             _moves(SOME[0]) | {"people": {"id": ["a", "a"], "age": [1, 2]}},
-            "people declares id unique, and 1 values",
+            "people declares id unique; values that stand in several rows: 1",
         ),
     ],
 )

@@ -160,7 +160,7 @@ def _room(
     )
     free = _free_memory()
     about = f"{_mb(needed)} needed for {max(rows.values(), default=0)} rows a party"
-    about += f" and {workers} workers here at a time" if workers else ""
+    about += f" and {workers} worker{'s' * (workers > 1)} here at a time" if workers else ""
     if free is None:
         yield Finding(HERE, "memory", "WARNING", f"{about}; this system does not tell how much is free")
     elif free < needed:
