@@ -11,7 +11,6 @@ The module is long because all that the contract asks of a pattern stands togeth
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -28,7 +27,7 @@ from secagg.cost.operation import Cost
 from secagg.errors import PlanError, UsageError
 from secagg.files import read_file
 from secagg.jobs.query_fields import RESULT, QueryParameters, Reveal
-from secagg.jobs.query_in_shards import PlanInShards, texts_of
+from secagg.jobs.query_in_shards import PlanInShards, parser_of_sql, texts_of
 from secagg.jobs.query_values import filled
 from secagg.mpc.buckets import OVERFLOW_BITS
 from secagg.party import Party, PartyId
@@ -197,7 +196,7 @@ class QueryPattern:
             "tables": self.declared,
             "reveal": self.reveal,
             **{f"rules.{owner}": text for owner, text in self.rules.items()},
-            "the parser of SQL": f"sqlglot {importlib.metadata.version('sqlglot')}",
+            "the parser of SQL": parser_of_sql(),
         }
 
     @property

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from secagg.errors import UsageError
 from secagg.party import PartyId
+from secagg.printable import printable
 from secagg.query.announcement import Announced
 from secagg.query.declaration import Declaration
 from secagg.query.division import DividedPlan, divided
@@ -49,7 +52,13 @@ def texts_of(sql: str, declared: str, rules: Mapping[PartyId, str], receivers: S
         "tables": declared,
         "rules": dict(sorted(rules.items())),
         "receivers": list(receivers),
+        "parser": parser_of_sql(),
     }
+
+
+def parser_of_sql() -> str:
+    """Return what makes a plan of SQL. Two versions of it may make two plans."""
+    return f"sqlglot {importlib.metadata.version('sqlglot')}"
 
 
 def told_terms(terms: QueryTerms) -> Plain:
@@ -82,8 +91,13 @@ def plan_of(texts: Plain, terms: QueryTerms) -> DividedPlan:
     """Return the divided plan that every party has made of these texts.
 
     Raises:
-      UsageError: there is none.
+      UsageError: there is none, or this machine has another parser of SQL than the one that told these texts.
     """
+    if texts["parser"] != (mine := parser_of_sql()):
+        raise UsageError(
+            f"the worker has {mine}, and its main process {printable(str(texts['parser']), 40)}; install the same release "
+            "of it on all machines"
+        )
     rules = {owner: parse_rules(text, file="rule file") for owner, text in texts["rules"].items()}
     plan = plan_query(texts["sql"], Declaration.parse(texts["tables"]), texts["receivers"], rules or None)
     return divided(plan, terms)
