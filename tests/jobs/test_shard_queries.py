@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from ports import reserved_ports
-from secagg.errors import JobError, PlanError, SecaggError
+from secagg.errors import JobError, PlanError, SecaggError, UsageError
 from secagg.jobs.inputs import InputTables
 from secagg.jobs.job import Job
 from secagg.jobs.job_file import parse_job
 from secagg.jobs.local import run_locally
 from secagg.jobs.plain import decode, encode
 from secagg.jobs.query import QueryPattern
-from secagg.jobs.query_in_shards import terms_of, texts_of, told_terms
+from secagg.jobs.query_in_shards import plan_of, terms_of, texts_of, told_terms
 from secagg.jobs.run import Part, phases
 from secagg.jobs.shards import LocalWorkers, Workers, Workplace, worker
 from secagg.joint.audit.gate import of_workers
@@ -327,6 +327,17 @@ def test_workers_agree_whatever_the_order_in_which_job_files_list_rules(tmp_path
     other = RULED.replace("".join(rules), "".join(reversed(rules)))
     assert other != RULED
     assert compared(other) == compared(RULED)
+
+
+def test_a_worker_with_another_parser_of_sql_makes_no_plan(tmp_path):
+    job = job_of(tmp_path)
+    terms = pattern_of(job)._terms(job.parameters, job.terms)
+    texts = texts_of(BY_SEGMENT, TABLES, {}, [])
+    assert plan_of(texts, terms).shards == 2
+    with pytest.raises(
+        UsageError, match=r"worker has sqlglot .*, and its main process sqlglot 1; install the same"
+    ):
+        plan_of({**texts, "parser": "sqlglot 1"}, terms)
 
 
 def test_the_terms_of_a_query_come_to_a_worker_as_they_are(tmp_path):
