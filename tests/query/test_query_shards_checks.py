@@ -74,7 +74,7 @@ def test_a_block_takes_as_many_rows_as_it_has_places(monkeypatch, places, fits):
 def test_blocks_have_the_same_shape_in_every_shard_whatever_an_owner_has():
     plan, terms = planned(BY_KIND), terms_of(4)
     shapes = []
-    for rows in ([SOME[0]] * 15, many("n", 15)):
+    for rows in ([SOME[0]] * 15, many("somebody", 15)):
         held = prepared(plan, tables_of({"north": rows, "south": [], "west": []}, {}))
 
         async def program(party, held=held):
@@ -89,7 +89,7 @@ def test_blocks_have_the_same_shape_in_every_shard_whatever_an_owner_has():
         assert sum(int(blocks[0][1][0].sum()) for blocks in own) == 15  # each row once
         assert plain.decode(plain.encode({"own": own}))["own"]  # plain data for a worker
         texts = str(plain.encode({"own": own}))
-        assert "n1" not in texts
+        assert "somebody" not in texts
     assert shapes[0] == shapes[1]
     assert all(one == shapes[0][0] for one in shapes[0])
 
