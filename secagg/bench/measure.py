@@ -17,7 +17,7 @@ from secagg.bench.machine import machine, versions, where
 from secagg.bench.processes import Measured, Processes
 from secagg.bench.store import FORMAT
 from secagg.bench.subjects import Finished, prepare
-from secagg.bench.system import forget_peak
+from secagg.bench.system import OtherWork, forget_peak
 from secagg.cost.operation import Cost
 from secagg.errors import SecaggError
 from secagg.ledger import Ledger, Usage
@@ -86,8 +86,10 @@ def measure(case: Case, on_repeat: OnRepeat = lambda _: None) -> dict[str, Any]:
     measured: list[Mapping[PartyId, Measured]] = []
     errors: list[float] = []
     forgets = forget_peak()
+    beside = OtherWork()
     for done in range(case.repeat):
-        finished = subject.run(kept)
+        with beside.watched():
+            finished = subject.run(kept)
         runs.append(kept.ledgers)
         errors.append(finished.error)
         seconds.append(kept.seconds)
@@ -108,6 +110,7 @@ def measure(case: Case, on_repeat: OnRepeat = lambda _: None) -> dict[str, Any]:
         "parameters": finished.parameters,
         "security": finished.security,
         "seconds": _quartiles(seconds),
+        "others_share": beside.share,
         "networks": {
             text: _quartiles([one[i] for one in predicted])
             for i, text in enumerate(case.networks)

@@ -14,7 +14,6 @@ processors others had meanwhile. The relay says how late it passed bytes on. A p
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -27,7 +26,7 @@ from secagg.bench.case import Case, network_named
 from secagg.bench.measure import Simulator
 from secagg.bench.processes import Processes
 from secagg.bench.subjects import prepare
-from secagg.bench.system import busy_s
+from secagg.bench.system import OTHERS, OtherWork
 from secagg.cost.network import Network
 from secagg.network.simulated import Outcome
 from secagg.network.trace import Host, Trace
@@ -44,7 +43,6 @@ CASES: Final = (
 NETWORKS: Final = ("lan", "5ms/100mbit", "wan", "mobile")
 CALIBRATIONS: Final = 3
 GOAL: Final = 0.15
-OTHERS: Final = 0.10  # more of the processors for other work disturbs a pair
 LATE: Final = 0.05  # and so does a relay that is late for more of the measured time
 _OPEN: Final = Network(
     "open", 0.25e-3, 1e12
@@ -218,7 +216,8 @@ def validate(
                 rounds = max(ledger.depth for ledger in real.outcome.ledgers.values())
                 late = rounds * max(0.0, processes.relay_late_s - machine.relay_s) / measured
                 # Of both together: Linux counts in hundredths of a second, and a simulated run may take one.
-                others = (simulated.others_s + real.others_s) / (simulated.could_s + real.could_s)
+                sim, tcp = simulated.beside, real.beside
+                others = (sim.others_s + tcp.others_s) / (sim.could_s + tcp.could_s)
                 pairs[text].append(Pair(predicted(trace, network, machine), measured, others, late))
                 on_pair(case, text)
         for text, found in pairs.items():
@@ -226,24 +225,22 @@ def validate(
 
 
 class _Drawn:
-    """A driver whose parties draw what a seed says, and that keeps the outcome of the last run.
+    """A driver whose parties draw what a seed says, and that keeps the outcome of its run.
 
     Insecure by design: two runs share their secrets. Only inputs that are made up may be run by it.
 
     Attributes:
-      others_s, could_s: how long other work had processors during the last run, and how long there were any.
+      beside: what other work had of the processors meanwhile.
     """
 
     def __init__(self, drive: Any, insecure_seed: int) -> None:
         self._drive, self._key = drive, insecure_seed.to_bytes(32, "big")
         self.outcome: Outcome[Any] = Outcome()
-        self.others_s = self.could_s = 0.0
+        self.beside = OtherWork()
 
     def __call__(self, programs: Mapping[PartyId, Program[Any]], **how: Any) -> Outcome[Any]:
-        busy, own, begun = busy_s(), _own_s(), perf_counter()
-        self.outcome = self._drive({name: self._seeded(one) for name, one in programs.items()}, **how)
-        self.could_s = (os.cpu_count() or 1) * (perf_counter() - begun)
-        self.others_s = max(0.0, busy_s() - busy - (_own_s() - own))
+        with self.beside.watched():
+            self.outcome = self._drive({name: self._seeded(one) for name, one in programs.items()}, **how)
         return self.outcome
 
     def _seeded(self, program: Program[Any]) -> Program[Any]:
@@ -255,12 +252,6 @@ class _Drawn:
             return await program(party)
 
         return run
-
-
-def _own_s() -> float:
-    """Return the processor seconds of this process and of those that it started and that have ended."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def conclusion(rows: Sequence[Compared]) -> str:

@@ -35,6 +35,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "seconds_q1": _NUMBER,
     "seconds_median": _NUMBER,
     "seconds_q3": _NUMBER,
+    "others_share": _NUMBER,
     "wait_s_q1": _NUMBER,
     "wait_s_median": _NUMBER,
     "wait_s_q3": _NUMBER,
@@ -173,6 +174,7 @@ def _rows(result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield about | {
         "part": "run",
         **_seconds(result["seconds"]),
+        "others_share": result.get("others_share"),  # earlier results do not say
         "rounds": result["rounds"],
         "messages": result["messages"],
         **{name: max(t[name] for t in totals) for name in ("frame_bytes", "payload_bytes", "received_bytes")},

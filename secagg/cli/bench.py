@@ -20,6 +20,7 @@ from secagg.cli.bench_shown import (
     Campaign,
     Comparison,
     compared_markdown,
+    disturbed_text,
     growths_markdown,
     print_growths,
     print_machine,
@@ -195,6 +196,8 @@ def measure_all(cases: Sequence[Case], out: Path) -> Table:
         console.print()
         print_predictions(console, predicted)
     say(console, "")
+    if disturbed := disturbed_text(results.results):
+        say(stderr(), f"secagg: {disturbed}")
     for ending in _FORMATS:
         results.write(out / f"results.{ending}")
     count = len(results.results)

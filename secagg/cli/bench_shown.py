@@ -73,6 +73,19 @@ class Campaign:
         say(self._console, text)
 
 
+def disturbed_text(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return in a sentence during how many cases other work had much of the processors; "" for none."""
+    from secagg.bench.system import OTHERS
+
+    disturbed = [r for r in results if (r.get("others_share") or 0) > OTHERS]
+    if not disturbed:
+        return ""
+    return (
+        f"other work had more than {OTHERS:.0%} of the processors during {len(disturbed)} of {len(results)} cases, so their "
+        "times are too long; for times to rely on, measure on an idle machine into another folder"
+    )
+
+
 def _cells(case: Case, result: dict[str, Any]) -> list[str]:
     from secagg.bench.measure import against_declared
 

@@ -124,6 +124,9 @@ def _notes(results: Sequence[Result]) -> list[str]:
         f"{name.removesuffix('_bytes')} {size(value) if name.endswith('_bytes') else value}"
         for name, value in machine.items()
     ]
+    shares = [share for result in results if (share := result.get("others_share")) is not None]
+    if shares:
+        about.append(f"of whose processors other work had at most {max(shares):.0%} meanwhile")
     notes += [
         f"Inputs: made up from seed {_several(case['seed'] for case in cases)}. Keys and masks: the operating system's.",
         f"Machine: {', '.join(about)}.",

@@ -115,3 +115,18 @@ def test_an_interrupted_campaign_says_that_it_goes_on(capsys, tmp_path, monkeypa
     ended = Ended(capsys, "bench", "--protocols", "masked", "--out", tmp_path)
     assert ended.status == 130
     assert "results.jsonl holds the cases that are done; the same command measures the others" in ended.err
+
+
+def test_other_work_on_the_machine_is_told_with_the_times_that_it_made_too_long(capsys, tmp_path):
+    chosen = "--protocols additive --sizes 5 --parties 3 --repeat 1"
+    calm = Ended(capsys, "bench", *chosen.split(), "--out", tmp_path)
+    assert calm.status == 0
+    kept = json.loads((tmp_path / "results.jsonl").read_text())
+    for share, told in ((0.25, True), (0.05, False)):
+        (tmp_path / "results.jsonl").write_text(json.dumps(kept | {"others_share": share}) + "\n")
+        again = Ended(capsys, "bench", *chosen.split(), "--out", tmp_path)
+        assert ("other work had more than 10% of the processors during 1 of 1 cases" in again.err) is told
+        assert f"other work had at most {share:.0%}" in Ended(capsys, "bench", "table", tmp_path).out
+    del kept["others_share"]  # as an earlier release wrote it
+    (tmp_path / "results.jsonl").write_text(json.dumps(kept) + "\n")
+    assert "other work" not in Ended(capsys, "bench", "table", tmp_path).out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import asdict
 
@@ -10,14 +9,12 @@ import numpy as np
 import pytest
 
 from ended import Ended
-from secagg.bench import networks
 from secagg.bench.case import Case
 from secagg.bench.measure import Simulator
 from secagg.bench.networks import Compared, Machine, Pair, _Drawn, conclusion, predicted
 from secagg.bench.processes import Processes
 from secagg.bench.subjects import prepare
 from secagg.cost.network import WAN, Network
-from secagg.network.simulated import Outcome
 from secagg.network.trace import Host, Trace
 from secagg.wire import Message
 
@@ -113,16 +110,6 @@ def test_pairs_and_rows_that_other_work_disturbed_are_left_out():
         "largest difference +10.0% of 2 rows: less on wan (goal 15%); 1 row that other work disturbed left out"
     )
     assert conclusion(rows[:1]).startswith("all 1 rows are disturbed")
-
-
-def test_other_work_is_what_the_processors_did_beside_this_and_the_parties_processes(monkeypatch):
-    """3 s of two processors in 10 s, 1 s of it for the run itself."""
-    for name, readings in (("busy_s", [10.0, 13.0]), ("_own_s", [5.0, 6.0]), ("perf_counter", [0.0, 10.0])):
-        monkeypatch.setattr(networks, name, iter(readings).__next__)
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    drawn = _Drawn(lambda programs, **how: Outcome(), 1)
-    drawn({})
-    assert (drawn.others_s, drawn.could_s) == (2.0, 20.0)
 
 
 def test_the_relay_s_own_time_counts_as_latency():
