@@ -642,6 +642,28 @@ def test_a_local_worker_that_is_killed_or_fails_is_lost_and_the_others_answer(tm
 
 
 @pytest.mark.slow
+def test_where_one_worker_cannot_start_those_that_did_are_ended(identities, ports, tmp_path):
+    ended: list[str] = []
+
+    class Fewer(ThreadWorkers):
+        def start(self, place, told, module, task):
+            if place == 1:
+                raise UsageError("expected a machine at place 1, and there is none")
+            return super().start(place, told, module, task)
+
+        def end(self, started):
+            ended.extend(["ended"] * len(started))
+            super().end(started)
+
+    workers = {name: ThreadWorkers(lambda task, ended: True) for name in BANKS}  # they are not what is tested
+    found = run(identities, ports, tmp_path, workers | {"south": Fewer(lambda task, ended: True)})
+    assert isinstance(found["south"], UsageError)
+    assert "place 1" in str(found["south"])
+    assert all(isinstance(error, SecaggError) for error in found.values())
+    assert ended == ["ended"]
+
+
+@pytest.mark.slow
 def test_who_stops_a_run_ends_workers_that_work_and_waits_for_none_of_them(tmp_path, monkeypatch):
     (tmp_path / "sleepers.py").write_text("import time\ndef run(task): time.sleep(3600)\n")
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")

@@ -250,7 +250,11 @@ class Attempts:
             certificates = {name: told[name].certificates[i] for name in party.roster}
             told_address = work.addresses[party.me][place]
             tasks.append(self._task(step, place, shard, tried[shard] + 1, own[i], certificates))
-            started.append(work.here.workers.start(place, told_address, work.module, encode(tasks[-1])))
+            try:
+                started.append(work.here.workers.start(place, told_address, work.module, encode(tasks[-1])))
+            except BaseException:  # such as a machine that is not in the cluster
+                work.here.workers.end(started)
+                raise
 
         found: list[Plain | None] = [None] * len(tasks)
 
