@@ -127,19 +127,19 @@ class _State:
 
     Attributes:
       mine: what it puts in, None if it puts in nothing.
-      in_shards: where the job is divided, the plan as a query on groups, and what was announced as that knows it.
+      groups: of a job in shards that is a query on groups, that query, and what was announced as its protocol knows it.
     """
 
     announced: Announced
     mine: Prepared | None
-    in_shards: tuple[OwnGroups, group_by.Announced] | None
+    groups: tuple[OwnGroups, group_by.Announced] | None
 
 
-def _in_shards(agreed: Agreed) -> tuple[OwnGroups, group_by.Announced]:
+def _agreed_groups(agreed: Agreed) -> tuple[OwnGroups, group_by.Announced]:
     state: _State = agreed.state
-    if state.in_shards is None:
-        raise UsageError("expected a job in shards, got one that is not divided")
-    return state.in_shards
+    if state.groups is None:
+        raise UsageError("expected a query on groups in shards, got another job")
+    return state.groups
 
 
 @dataclass(frozen=True)
@@ -567,11 +567,11 @@ class QueryPattern:
 
     def announced(self, agreed: Agreed) -> group_by.Announced:
         """Return what was announced, as the protocol on groups knows it."""
-        return _in_shards(agreed)[1]
+        return _agreed_groups(agreed)[1]
 
     def told(self, agreed: Agreed, findings: group_by.Findings | None) -> Result | None:
         """Return the rows that this party is told, None if it put in none."""
-        groups, announced = _in_shards(agreed)
+        groups, announced = _agreed_groups(agreed)
         rows = groups.told(self.plan, announced.rows, findings)
         return None if rows is None else [self._shown(row) for row in rows]
 

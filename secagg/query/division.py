@@ -3,11 +3,11 @@
 Rows of one identifier, at all owners, lie in one shard: its number is the leading bits of the identifier's pseudonym. A
 relation is *divided* by an identifier if each shard's part of it follows from that shard's rows alone:
 
-  Local        has the identifier in each row, as a column that its owners share
-  Filter, Project    their input is divided; a projection may drop the identifier
-  Join         a pair of its keys are identifiers by which both sides are divided
-  Aggregate, Distinct, Window    the identifier is among what groups or partitions
-  Union        all inputs are divided
+  Local               has the identifier in each row, as a column that its owners share
+  Filter, Project     their input is divided; a projection may drop the identifier
+  Join                a pair of its keys are identifiers by which both sides are divided
+  Aggregate, Distinct, Window    the identifier is among the keys, the columns or the partition
+  Union               all inputs are divided
 
 An aggregate over a divided relation by other keys, or none, is *partial*: each shard aggregates its rows, and the parts are
 added up. So are a distinct count of the identifier itself, and DISTINCT.
@@ -32,10 +32,12 @@ from typing import Final
 from secagg.errors import PlanError
 from secagg.mpc.buckets import capacity
 from secagg.party import PartyId
+from secagg.protocols.group_by.layout import MOST_SHARDS
 from secagg.query.algebra import (
     Aggregate,
     Column,
     Distinct,
+    Expression,
     Filter,
     Join,
     Lineage,
@@ -54,7 +56,6 @@ from secagg.query.pushdown import with_inputs
 from secagg.query.schema import Identifier
 from secagg.query.terms import QueryTerms
 
-MOST_SHARDS: Final = 256
 _ADDED_UP: Final = {"sum": "sum", "count": "sum", "min": "min", "max": "max", "any": "any", "all": "all"}
 _HEAVY: Final = (Join, Aggregate, Distinct, Window)  # what is worth a shard: the rest is done row by row
 
@@ -65,7 +66,7 @@ class Leaf:
 
     Attributes:
       column: the identifier by which they are.
-      most: rows of one identifier at one owner.
+      most: a bound on the rows of one identifier at one owner.
     """
 
     local: Local
@@ -180,20 +181,20 @@ def divided(plan: Plan, terms: QueryTerms) -> DividedPlan:
     if not 2 <= terms.shards <= MOST_SHARDS or terms.shards & terms.shards - 1:
         raise PlanError(f"expected a power of two from 2 to {MOST_SHARDS} shards, got {terms.shards}")
     on_groups = (
-        f'a query on groups that is told to their owners (reveal = "owners") is divided too, and this is none: '
+        f'A query on groups that is told to their owners (reveal = "owners") is divided too, and this is none: '
         f"{why_not_own_groups(plan, terms.computing, terms.about_own, terms.step)}"
     )
     if terms.about_own:
         raise PlanError(
             f"a query in shards is told to receivers that are named, and this one tells {', '.join(terms.about_own)} "
-            f"about their own rows; name who gets the result. {on_groups[0].upper()}{on_groups[1:]}"
+            f"about their own rows; name who gets the result. {on_groups}"
         )
     cut = _Cut(plan, terms.shards)
     root = cut(plan.root)
     if not cut.parts:
         raise PlanError(
             f"nothing of this query can be divided into shards: {'; '.join(cut.reasons(plan.root))}. Leave shards out, or "
-            f"join or group by an identifier. {on_groups[0].upper()}{on_groups[1:]}"
+            f"join or group by an identifier. {on_groups}"
         )
     return DividedPlan(plan, terms.shards, tuple(cut.parts), root)
 
@@ -313,9 +314,7 @@ class _Cut:
             case Filter(input=below):
                 return self.ways(below)
             case Project(input=below, expressions=expressions):
-                return self.ways(below).having(
-                    {name: one.name for name, one in expressions if isinstance(one, Ref)}
-                )
+                return self.ways(below).having(_kept_columns(expressions))
             case Join():
                 return self._joined(relation)
             case Aggregate(input=below, keys=keys):
@@ -353,7 +352,10 @@ class _Cut:
 
 
 def _united(relation: Union, several: Sequence[_Ways]) -> _Ways:
-    """Return the ways to divide a union: for each column, by the identifier in it, and else by whatever each input is."""
+    """Return the ways to divide a union.
+
+    There is one for each column that divides all inputs. Where no column does, there is the first way of each input.
+    """
     if not all(ways.ways for ways in several):
         return _Ways(reasons=tuple(reason for ways in several for reason in ways.reasons))
     found = []
@@ -431,7 +433,7 @@ def _holds_for_null(relation: Relation, key: frozenset[str]) -> bool:
         case Filter(input=below):
             return _holds_for_null(below, key)
         case Project(input=below, expressions=expressions):
-            of = {name: one.name for name, one in expressions if isinstance(one, Ref)}
+            of = _kept_columns(expressions)
             return _holds_for_null(below, frozenset(of[name] for name in key))
         case Distinct(input=below):
             return key == set(relation.names) or _holds_for_null(below, key)
@@ -449,12 +451,17 @@ def _declared(relation: Relation, name: str) -> str | None:
         case Filter(input=below) | Distinct(input=below):
             return _declared(below, name)
         case Project(input=below, expressions=expressions):
-            of = dict(expressions)[name]
-            return _declared(below, of.name) if isinstance(of, Ref) else None
+            of = _kept_columns(expressions).get(name)
+            return None if of is None else _declared(below, of)
         case Aggregate(input=below, keys=keys):
             return _declared(below, name) if name in keys else None
         case _:
             return None
+
+
+def _kept_columns(expressions: Iterable[tuple[str, Expression]]) -> dict[str, str]:
+    """Return of each column of a projection that is one of its input as it is, which one."""
+    return {name: one.name for name, one in expressions if isinstance(one, Ref)}
 
 
 def _without_bound(local: Local, column: str) -> str:

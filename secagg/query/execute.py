@@ -41,7 +41,7 @@ from secagg.query.blocks import blocks, combinations, shared_table
 from secagg.query.expressions import Evaluator
 from secagg.query.planner import ROWS, Combined, Local, Plan
 from secagg.query.results import result_table
-from secagg.query.rows import Ratio, Rows, divided
+from secagg.query.rows import Ratio, Rows, quotient_column
 from secagg.query.window_passes import ORDER_SHOWS, passes, reads
 
 OPENED_BITS: Final = 36  # of an opened quotient's fraction
@@ -109,7 +109,7 @@ class Execution:
     def _evaluator(self, rows: Rows) -> Evaluator:
         def column(ref: Ref) -> Column:
             if (of := rows.ratios.get(ref.name)) is not None:
-                return divided(rows.table, of)
+                return quotient_column(rows.table, of)
             return rows.table[ref.name]
 
         return Evaluator(column, rows.table.valid)
@@ -119,7 +119,7 @@ class Execution:
         if not rows.ratios:
             return rows.table
         hidden = {part for of in rows.ratios.values() for part in (of.numerator, of.denominator)}
-        made = {name: divided(rows.table, of) for name, of in rows.ratios.items()}
+        made = {name: quotient_column(rows.table, of) for name, of in rows.ratios.items()}
         names = [name for name in rows.table.names if name not in hidden]
         return rows.table.with_columns(made).select([*names, *made])
 
@@ -226,7 +226,9 @@ class Execution:
         by: list[tuple[str, bool]] = []
         hidden = set()
         for key in keys:
-            column = divided(table, rows.ratios[key.name]) if key.name in rows.ratios else table[key.name]
+            column = (
+                quotient_column(table, rows.ratios[key.name]) if key.name in rows.ratios else table[key.name]
+            )
             if column.null is not None:  # a key of its own, as NULL may come first
                 flag = self._fresh(key.name)
                 table = table.with_columns({flag: Column(column.null)})

@@ -141,7 +141,7 @@ class Evaluator:
             case "recode":
                 return _recoded(a, first, domain)
             case "div":
-                return _divided(call, a, b)
+                return _quotient(call, a, b)
             case "intdiv" | "mod":
                 divisor = _constant(call.args[1])
                 whole = _by_constant(a, first, divisor)
@@ -258,7 +258,7 @@ def ratio(call: Call) -> tuple[int, int]:
     return (10 ** max(0, b.decimals - a.decimals), 10 ** max(0, a.decimals - b.decimals))
 
 
-def _divided(call: Call, a: SharedArray, b: Any) -> tuple[SharedArray, SharedArray | None]:
+def _quotient(call: Call, a: SharedArray, b: Any) -> tuple[SharedArray, SharedArray | None]:
     """Return a quotient, and where it is NULL."""
     up, down = ratio(call)
     first, second = (one.domain for one in call.args)

@@ -58,7 +58,7 @@ def _is_positive(domain: Domain) -> bool:
     return low > 0 or high < 0
 
 
-def divided(table: Table, of: Ratio) -> Column:
+def quotient_column(table: Table, of: Ratio) -> Column:
     """Return a quotient as a column, to compute with.
 
     Raises:

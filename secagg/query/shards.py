@@ -167,7 +167,7 @@ async def divide(
         for local, part in parts.items():
             integers[local] = _integers(part, key, names if is_told else None)
         divided = [
-            _divided(leaf, block, integers[leaf.local], d.shards)
+            _by_shard(leaf, block, integers[leaf.local], d.shards)
             for leaf, block in d.blocks(announced.counts)
             if block.holder == party.me
         ]
@@ -194,7 +194,7 @@ def _integers(
     return found
 
 
-def _divided(
+def _by_shard(
     leaf: Leaf, block: Block, columns: Sequence[tuple[Encoded, NDArray[np.int64]]], shards: int
 ) -> _OwnRows:
     name = block.held.same.get(leaf.column, leaf.column)

@@ -62,9 +62,7 @@ def gathered(
                             telling.append(tellers.submit(stand_in, tasks[i]))
                         on_end(i, answer)
                     report()
-            except (
-                BaseException
-            ):  # also of people who stop the run: nobody waits for hours for what is of no use
+            except BaseException:  # also KeyboardInterrupt: nobody waits for hours for what is of no use
                 workers.end([started[i] for i in left.values()])
                 raise
             yield

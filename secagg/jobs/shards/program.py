@@ -23,7 +23,7 @@ IN_SHARDS: Final = ("agree", COMPUTE, "check", OPEN)  # the phases of the main p
 
 @runtime_checkable
 class Divisible(Protocol):
-    """What a pattern has besides the contract whose jobs may be divided into shards."""
+    """What a pattern has besides `Pattern` whose jobs on groups may be divided into shards."""
 
     def groups(self, parameters: Any, terms: Terms) -> Query | None:
         """Return the query on groups that a job is, None where it is none."""
@@ -37,7 +37,7 @@ class Divisible(Protocol):
 
 @runtime_checkable
 class DivisiblePlan(Protocol):
-    """What a pattern has, too, that computes a plan in shards where a job is no query on groups."""
+    """What a pattern has besides, which computes a plan in shards where a job is no query on groups."""
 
     def in_shards(self, parameters: Any, terms: Terms, agreed: Agreed) -> PlanInShards:
         """Return the divided plan, with what was announced."""

@@ -51,13 +51,13 @@ async def hand_on(engine: Engine, arrays: Sequence[SharedArray]) -> list[list[Ar
 
 
 async def take_up(
-    engine: Engine, like: Sequence[SharedArray], several: Sequence[Sequence[Sequence[Array]] | None]
+    engine: Engine, like: Sequence[SharedArray], sessions: Sequence[Sequence[Sequence[Array]] | None]
 ) -> list[list[SharedArray]]:
     """Return what each of several sessions handed on, freshly shared, all in one go.
 
     Args:
       like: arrays without values, as `hand_on` had them with values in each of those sessions.
-      several: of each session, this party's shares of each array; None in a rehearsal.
+      sessions: of each, this party's shares of each array; None in a rehearsal.
 
     Raises:
       UsageError: shares of other shapes.
@@ -65,12 +65,12 @@ async def take_up(
     """
     described = [(x.dtype.group, _stored(x)) for x in like]
     if isinstance(engine.primitives, Rehearsal):
-        fresh = iter(await engine.primitives.refresh(described * len(several)))
+        fresh = iter(await engine.primitives.refresh(described * len(sessions)))
     else:
-        given = [one for parts in several for one in _given(described, parts)]
+        given = [one for arrays in sessions for one in _given(described, arrays)]
         fresh = iter(await refreshed(engine.primitives, given))
     found = []
-    for i in range(len(several)):
+    for i in range(len(sessions)):
         arrays = []
         for j, x in enumerate(like):
             node = engine.graph.node(_HANDED_ON, (), x.shape, x.dtype, ("session", i, j))
@@ -87,15 +87,16 @@ def _stored(x: SharedArray) -> Shape:
 
 
 def _given(
-    described: Sequence[tuple[Group, Shape]], several: Sequence[Sequence[Array]] | None
+    described: Sequence[tuple[Group, Shape]], arrays: Sequence[Sequence[Array]] | None
 ) -> list[tuple[Group, Sequence[Array]]]:
-    if several is None or len(several) != len(described):
-        got = "none" if several is None else str(len(several))
+    """Return this party's shares of one session's arrays with their groups, once their shapes are those described."""
+    if arrays is None or len(arrays) != len(described):
+        got = "none" if arrays is None else str(len(arrays))
         raise UsageError(f"expected shares of {len(described)} arrays of another session, got {got}")
-    for (group, shape), parts in zip(described, several, strict=True):
+    for (group, shape), parts in zip(described, arrays, strict=True):
         if any(part.shape != shape or part.dtype != group.dtype for part in parts):
             raise UsageError(
                 f"expected shares of shape {shape} and {group.dtype}, got "
                 f"{', '.join(f'{part.shape} of {part.dtype}' for part in parts)}; do all workers run the same release?"
             )
-    return [(group, parts) for (group, _), parts in zip(described, several, strict=True)]
+    return [(group, parts) for (group, _), parts in zip(described, arrays, strict=True)]
