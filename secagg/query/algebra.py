@@ -341,16 +341,20 @@ class Project(_OnOne):
         return tuple(Column(name, one.domain, one.lineage) for name, one in self.expressions)
 
     @cached_property
+    def kept(self) -> dict[str, str]:
+        """Of each column that is one of the input's as it is, which one."""
+        return {name: one.name for name, one in self.expressions if isinstance(one, Ref)}
+
+    @cached_property
     def unique(self) -> frozenset[frozenset[str]]:  # type: ignore[override]
-        kept: dict[str, list[str]] = {}
-        for name, one in self.expressions:
-            if isinstance(one, Ref):
-                kept.setdefault(one.name, []).append(name)
+        new: dict[str, list[str]] = {}
+        for name, old in self.kept.items():
+            new.setdefault(old, []).append(name)
         return frozenset(
             frozenset(names)
             for key in self.input.unique
-            if key <= kept.keys()
-            for names in itertools.product(*(kept[name] for name in key))
+            if key <= new.keys()
+            for names in itertools.product(*(new[name] for name in key))
         )
 
 

@@ -15,7 +15,7 @@ added up. So are a distinct count of the identifier itself, and DISTINCT.
 A plan is cut at the largest divided relations. What stands above them is computed of all shards' rows together.
 
 The size of a block of rows in a shard is public. It depends on how many rows its owner announced, and on how many rows one
-identifier may have at one owner (`most_rows`); docs/soundness-shards.md.
+identifier may have at one owner (`identifier_bounds`); docs/soundness-shards.md.
 
 The module is long because each way to divide stands beside the reason that is told where there is none.
 """
@@ -23,7 +23,6 @@ The module is long because each way to divide stands beside the reason that is t
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -37,23 +36,20 @@ from secagg.query.algebra import (
     Aggregate,
     Column,
     Distinct,
-    Expression,
     Filter,
     Join,
     Lineage,
     Project,
-    Ref,
     Relation,
-    Scan,
     Union,
     Window,
     relations,
 )
 from secagg.query.blocks import Block, announced_rows, whole_block
+from secagg.query.identifier_bounds import most_rows, without_bound
 from secagg.query.own_groups import why_not_own_groups
-from secagg.query.planner import MOST_DENSE, Combined, Local, Plan, combinations_of, is_org
+from secagg.query.planner import MOST_DENSE, Combined, Local, Plan, combinations_of
 from secagg.query.pushdown import with_inputs
-from secagg.query.schema import Identifier
 from secagg.query.terms import QueryTerms
 
 _ADDED_UP: Final = {"sum": "sum", "count": "sum", "min": "min", "max": "max", "any": "any", "all": "all"}
@@ -274,7 +270,7 @@ class _Cut:
         leaves = []
         for (local, column), bound in zip(way.by.items(), most, strict=True):
             if bound is None:
-                raise PlanError(_without_bound(local, column))
+                raise PlanError(without_bound(local, column))
             leaves.append(Leaf(local, column, bound))
         rows = None
         if isinstance(relation, Aggregate):
@@ -313,8 +309,8 @@ class _Cut:
                 return _Ways(reasons=(_added_up_alone(local),))
             case Filter(input=below):
                 return self.ways(below)
-            case Project(input=below, expressions=expressions):
-                return self.ways(below).having(_kept_columns(expressions))
+            case Project(input=below, kept=kept):
+                return self.ways(below).having(kept)
             case Join():
                 return self._joined(relation)
             case Aggregate(input=below, keys=keys):
@@ -407,71 +403,3 @@ def _of_leaf(local: Local) -> _Ways:
 def _added_up_alone(local: Local) -> str:
     by = f"by {', '.join(key.name for key in local.keys)}" if local.keys else "of all its rows"
     return f"each owner adds up its own groups of {local.table} {by}, so that no rows are left to divide"
-
-
-def most_rows(plan: Plan, local: Local, column: str) -> int | None:
-    """Return a public bound on the rows of one identifier that an owner shares of a leaf, None where there is none.
-
-    It follows from keys that are unique at an owner, and from `max_rows` of the declared column.
-    """
-    bounds: list[int] = []
-    for key in local.unique:
-        others = [name for name in key if name != column and not is_org(local.relation, name)]
-        if column in key and key <= set(local.names) and _holds_for_null(local.relation, key):
-            together = combinations_of(local[name].domain for name in others)
-            bounds += [] if together == math.inf else [int(together)]
-    source = _declared(local.relation, column)
-    kind = None if source is None else plan.declaration[local.table].schema.get(source)
-    if isinstance(kind, Identifier) and kind.max_rows is not None:
-        bounds.append(kind.max_rows)
-    return min(*bounds, local.per_holder) if bounds else None
-
-
-def _holds_for_null(relation: Relation, key: frozenset[str]) -> bool:
-    """Return whether a key also tells apart rows with NULL, as groups and DISTINCT do and declared keys do not."""
-    match relation:
-        case Filter(input=below):
-            return _holds_for_null(below, key)
-        case Project(input=below, expressions=expressions):
-            of = _kept_columns(expressions)
-            return _holds_for_null(below, frozenset(of[name] for name in key))
-        case Distinct(input=below):
-            return key == set(relation.names) or _holds_for_null(below, key)
-        case Aggregate():
-            return True
-        case _:
-            return not any(relation[name].domain.nullable for name in key)
-
-
-def _declared(relation: Relation, name: str) -> str | None:
-    """Return which column of the table one is, None for one that is computed."""
-    match relation:
-        case Scan():
-            return relation.column_of(name)
-        case Filter(input=below) | Distinct(input=below):
-            return _declared(below, name)
-        case Project(input=below, expressions=expressions):
-            of = _kept_columns(expressions).get(name)
-            return None if of is None else _declared(below, of)
-        case Aggregate(input=below, keys=keys):
-            return _declared(below, name) if name in keys else None
-        case _:
-            return None
-
-
-def _kept_columns(expressions: Iterable[tuple[str, Expression]]) -> dict[str, str]:
-    """Return of each column of a projection that is one of its input as it is, which one."""
-    return {name: one.name for name, one in expressions if isinstance(one, Ref)}
-
-
-def _without_bound(local: Local, column: str) -> str:
-    source = _declared(local.relation, column)
-    if source is None:
-        return (
-            f"a query in shards needs to know how many rows of one {column} an owner shares of {local.table} at most, and "
-            "that is computed; join or group by a column of the table as it is"
-        )
-    return (
-        f"a query in shards needs to know how many rows of {local.table} one {source} has at one owner at most; declare it, "
-        f'as in {source} = {{type = "identifier", max_rows = 100}}, or group by {source} first'
-    )

@@ -11,8 +11,8 @@
 The caller sees to it that all shards are computed before `finish` begins, and that all computing parties' `KeptShard` of a
 shard are of one session. A `compute` that broke off is done again, with other keys and masks.
 
-Threat model: as `joint_run`. Learns: as there; of a shard by itself nobody anything (docs/soundness-shards.md). Cost:
-`costs_of_shards`.
+Threat model: as `joint_run`. Learns: as there, and what docs/soundness-shards.md names besides; of a shard by itself nobody
+anything. Cost: `costs_of_shards`.
 
 The module is long because what a shard hands on, and what takes it up, have to be the same.
 """
@@ -240,20 +240,20 @@ class _Outputs:
         return found
 
     def of(self, arrays: Sequence[SharedArray]) -> _Outputs:
-        """Return the same of other arrays."""
+        """Return outputs of the same form, made of these arrays in the order of `arrays`."""
         left = iter(arrays)
         wrong = [(next(left), what) for _, what in self.wrong]
         elsewhere = [next(left) for _ in self.elsewhere]
         counted = [next(left) for _ in self.counted]
-        several = []
+        by_part = []
         for rows in self.rows:
             valid = next(left)
             columns = {
                 name: Column(next(left), None if column.null is None else next(left))
                 for name, column in rows.table.columns.items()
             }
-            several.append(rows.with_table(Table(columns, valid)))
-        return _Outputs(wrong, elsewhere, counted, several)
+            by_part.append(rows.with_table(Table(columns, valid)))
+        return _Outputs(wrong, elsewhere, counted, by_part)
 
 
 def _outputs(
@@ -261,18 +261,18 @@ def _outputs(
 ) -> _Outputs:
     """Return what a shard hands on, not worked out yet."""
     wrong = outside_ranges([(block, table) for _, block, table in by_block])
-    several = []
+    by_part = []
     for part in d.parts:
         shared: dict[Local, list[Table]] = {}
         for leaf, _, table in by_block:
             if leaf in part.leaves:
                 shared.setdefault(leaf.local, []).append(table)
         execution = Execution(engine, shared)
-        several.append(_handed_on(execution(part.relation), part))
+        by_part.append(_handed_on(execution(part.relation), part))
         wrong += execution.checks
     elsewhere = [of_another_shard(table, leaf.column, shard, d.shards) for leaf, _, table in by_block]
     counted = [reductions.sum(as_numbers(table.valid, int64.bits), keepdims=True) for *_, table in by_block]
-    return _Outputs(wrong, elsewhere, counted, several)
+    return _Outputs(wrong, elsewhere, counted, by_part)
 
 
 def _handed_on(rows: Rows, part: FromShards) -> Rows:
@@ -393,7 +393,7 @@ async def _finish(
     with party.phase("share"):
         several = [like.of(arrays) for arrays in await take_up(engine, like.arrays, kept)]
     with party.phase("compute"):
-        checks, matrix, shape = _rest(engine, d, counts, once, several)
+        checks, matrix, shape = _above_shards(engine, d, counts, once, several)
     del once, several, like  # what is used is freed
     with party.phase("share"):
         await Stages(engine).share(SHARED, [*(bit for bit, _ in checks), matrix])
@@ -402,7 +402,7 @@ async def _finish(
         return await open_to_receivers(engine, [(terms.receivers, matrix, shape)])
 
 
-def _rest(
+def _above_shards(
     engine: Engine,
     d: DividedPlan,
     counts: Mapping[PartyId, Sequence[int]],

@@ -156,7 +156,7 @@ def test_the_command_says_how_a_query_is_divided_into_shards_or_why_it_is_not(ca
     status, out, _ = _explained(capsys, "--shards", "4", "--rows", "1000")
     assert status == 0
     assert "Take what each of 4 shards by payments.who has  (at most 8 rows)" in out
-    assert "Divided: payments by payments.who, at most 9 rows of one: rows in a shard, " in out
+    assert "Divided: payments by payments.who, at most 9 rows of each identifier; places in a shard: " in out
     Path("query.sql").write_text("SELECT city, count(*) AS n FROM payments GROUP BY city")
     status, _, err = _explained(capsys, "--shards", "4")
     assert (status, "each owner adds up its own groups of payments by payments.city" in err) == (2, True)
