@@ -127,7 +127,7 @@ def _opened_by_merging(terms: QueryTerms) -> Iterator[tuple[str, str]]:
 def _opened_in_shards(terms: QueryTerms) -> Iterator[tuple[str, str]]:
     yield (
         "everybody",
-        "whether an owner's rows do not fit into its blocks in the shards, at most once in 2**40 runs: it ends the run",
+        "whether the run must be repeated with a new hash key, as rows of an owner do not fit into their places in a shard",
     )
     yield (
         ", ".join(terms.computing),
