@@ -395,9 +395,12 @@ class QueryPattern:
             return _ONE_MAY_LIE + _TWO_POOL + _MADE_UP
         return _FOLLOW + _TWO_POOL + _LIES + _MADE_UP
 
-    def warnings(self, parameters: Any, terms: Terms) -> list[str]:  # noqa: ARG002
-        """Warn where nothing is suppressed, and of two input parties, who read each other's figures out of joint ones."""
+    def warnings(self, parameters: Any, terms: Terms) -> list[str]:
+        """Warn where nothing is suppressed, shards save little, or two input parties read each other's figures."""
         found = [] if self.rules else [_UNSUPPRESSED]
+        if terms.shards > 1 and self._groups(parameters, terms) is None:
+            counts = queries.announced_counts(self.plan, self.row_limits(terms), terms.pad_rows_to)
+            found += divided(self.plan, self._terms(parameters, terms)).loosely_bound(counts)
         if len(terms.input_parties) != 2:
             return found
         first, second = terms.input_parties

@@ -272,6 +272,12 @@ def _table(name: str, values: Mapping[str, Any]) -> Table:
     columns = {
         column: _column(f"{place}.columns.{column}", column, kind) for column, kind in read.columns.items()
     }
+    for column, kind in columns.items():
+        if isinstance(kind, Identifier) and (kind.max_rows or 0) > read.max_rows:
+            raise FieldFault(
+                f"{place}.columns.{column}.max_rows",
+                f"expected at most the {read.max_rows} rows of the table, got {kind.max_rows}",
+            )
     try:
         schema = Schema(**columns)
     except UsageError as error:

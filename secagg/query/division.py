@@ -53,6 +53,7 @@ from secagg.query.pushdown import with_inputs
 from secagg.query.terms import QueryTerms
 
 _ADDED_UP: Final = {"sum": "sum", "count": "sum", "min": "min", "max": "max", "any": "any", "all": "all"}
+_LOOSE: Final = 2.0  # places for each row, above which shards save little
 _HEAVY: Final = (Join, Aggregate, Distinct, Window)  # what is worth a shard: the rest is done row by row
 
 
@@ -165,6 +166,20 @@ class DividedPlan:
             )
             each = "one row" if leaf.most == 1 else f"at most {leaf.most} rows"
             yield f"{leaf.local.table} by {leaf.column}, {each} of each identifier; places in a shard: {sizes}"
+
+    def loosely_bound(self, counts: Mapping[PartyId, Sequence[int]]) -> Iterator[str]:
+        """Yield what to do about each leaf that has more than `_LOOSE` places a row, as an identifier may have many rows."""
+        announced = announced_rows(self.plan, counts)
+        for leaf, several in itertools.groupby(self.blocks(counts), lambda pair: pair[0]):
+            blocks = [block for _, block in several]
+            rows = sum(announced[leaf.local, block.holder] for block in blocks)
+            places = self.shards * sum(block.rows for block in blocks)
+            if leaf.most > 1 and places > _LOOSE * rows:
+                yield (
+                    f"all shards together have {places} places for {rows} rows of {leaf.local.table}, as one {leaf.column} "
+                    f"may have {leaf.most} rows at one owner; take fewer shards, or declare a smaller max_rows of "
+                    f"{leaf.column} where that is true"
+                )
 
 
 def divided(plan: Plan, terms: QueryTerms) -> DividedPlan:

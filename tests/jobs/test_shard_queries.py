@@ -358,6 +358,22 @@ def test_what_main_processes_send_grows_with_rows_only_where_single_rows_are_tol
     assert above(SINGLE, 10)[0] < above(SINGLE, 40)[0] < above(SINGLE, 40)[1]
 
 
+def test_a_loose_bound_on_the_rows_of_an_identifier_is_warned_of_in_shards(tmp_path):
+    job_of(tmp_path)
+    for bound, shards, says in ((4, 8, True), (60, 4, True), (1, 8, False), (60, 1, False)):
+        tables = TABLES.replace("max_rows = 4}", f"max_rows = {bound}}}")
+        (tmp_path / "tables.toml").write_text(tables)
+        text = JOB if shards > 1 else re.sub("workers = .*\n", "", JOB)
+        text = text.replace("shards = 2", f"shards = {shards}")
+        job = parse_job(text, file=tmp_path / "job.toml", with_certificates=False)
+        told = [one for one in job.warnings() if "places for 180 rows of payments" in one]
+        assert (len(told), bound, shards) == (int(says), bound, shards)
+        assert not any("rows of customers" in one for one in job.warnings())  # a key: one row of each account
+        if told:
+            assert told[0].startswith(f"all shards together have {shards * 180} places")
+            assert f"payee may have {bound} rows at one owner; take fewer shards" in told[0]
+
+
 def test_a_query_in_shards_says_how_it_is_divided_and_what_it_opens(tmp_path):
     job = job_of(tmp_path)
     rows = dict.fromkeys(BANKS, 40)

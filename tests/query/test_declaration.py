@@ -72,6 +72,7 @@ WRONG = [
     ("Europe/Berlin", "Berlin", "tables.t.columns.z: expected a zone such as UTC or Europe/Berlin, got 'Berlin'"),
     ("2020-01-01, max = 2021-12-31", "2020-01-01, max = 2019-12-31", "expected a range of dates"),
     ('type = "boolean"', 'type = "bool"', "x.toml:14: tables.t.columns.b: there is no type 'bool'; the types are"),
+    ('"identifier", null', '"identifier", max_rows = 101, null', "s.max_rows: expected at most the 100 rows of"),
     ('"identifier", null', '"identifier", spelling = "ibn", null', "x.toml:11: tables.t.columns.s.spelling: expected a"),
     ('type = "boolean"', 'kind = "boolean"', 'expected a type such as "date"'),
     ('type = "boolean"', 'type = "boolean", min = 0', "tables.t.columns.b.min: there is no such field"),
