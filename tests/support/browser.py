@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import base64
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+_PICTURE_S = 10
 _FLAGS = (
     "--headless",
     "--no-sandbox",  # containers lack what the sandbox needs; the pages are our own
@@ -64,8 +66,18 @@ def set_width(browser: Any, width: int, height: int = 900, *, phone: bool = Fals
 
 
 def screenshot(browser: Any, path: Path) -> None:
-    """Write a picture of the whole page, for people to look at."""
-    shot = browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
+    """Write a picture of the whole page, for people to look at; a page that has no size yet is waited for."""
+    from selenium.common.exceptions import WebDriverException
+
+    until = time.monotonic() + _PICTURE_S
+    while True:
+        try:
+            shot = browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
+            break
+        except WebDriverException as error:
+            if "screenshot with 0 width" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.1)
     path.write_bytes(base64.b64decode(shot["data"]))
 
 

@@ -60,21 +60,26 @@ class Postgres:
         assert done.returncode == 0, done.stderr
 
     def start(self) -> None:
-        words = ["-D", str(self._data), "-k", str(self._data), "-h", "127.0.0.1", "-p", str(self.port), "-F"]
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._bin / "postgres", *words], env=_ENV, stdout=log, stderr=log, **self._as
-            )
+        """Start the server; a new one does not start while processes of one that was killed still end."""
         until = time.monotonic() + _START_S
         while True:
+            if self._process is None or self._process.poll() is not None:
+                self._process = self._started()
             try:
                 self.connect().close()
             except Exception as error:
-                if time.monotonic() > until or (self._process and self._process.poll() is not None):
+                if time.monotonic() > until:
                     raise AssertionError((self._folder / "log").read_text()) from error
                 time.sleep(0.02)
             else:
                 return
+
+    def _started(self) -> subprocess.Popen[Any]:
+        words = ["-D", str(self._data), "-k", str(self._data), "-h", "127.0.0.1", "-p", str(self.port), "-F"]
+        with (self._folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                [self._bin / "postgres", *words], env=_ENV, stdout=log, stderr=log, **self._as
+            )
 
     def stop(self) -> None:
         """End every connection at once, as a crash of the machine would."""
