@@ -1,4 +1,7 @@
-"""What callers pass to `sum` and `mean`, checked: who, with which weights and clips, and who shall drop out."""
+"""What callers pass to `sum` and `mean`, checked: who, with which weights and clips, and who shall drop out.
+
+Long, as each check says what was expected, what came, from whom, and what to do.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""A job file that names SQL and a declaration runs as every job does."""
+"""A job file that names SQL and a declaration runs as every job does.
+
+Long, as one declaration and its tables serve all cases.
+"""
 
 from __future__ import annotations
 

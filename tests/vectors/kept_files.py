@@ -1,4 +1,7 @@
-"""The files that organisations keep and exchange, as test vectors: each with one of a later release, which is refused."""
+"""The files that organisations keep and exchange, as test vectors: each with one of a later release, which is refused.
+
+Long, as there are many kinds, each made in a few lines.
+"""
 
 from __future__ import annotations
 

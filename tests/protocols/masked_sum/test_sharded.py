@@ -1,4 +1,7 @@
-"""A server whose work is divided gives clients the same messages, and the same sum, as one that does all itself."""
+"""A server whose work is divided gives clients the same messages, and the same sum, as one that does all itself.
+
+Long, as all cases compare the same two servers, which are made here.
+"""
 
 from __future__ import annotations
 
