@@ -37,6 +37,21 @@ class Played:
     def keeper(self, name: str) -> Keeper:
         return Keeper(OwnNode.load(self.folder / f"{name}.key", self.folder / "peers.toml"), self.protection)
 
+    def errors_of(self, name: str) -> list[SecaggError]:
+        """Return a list of what a node raises from now on as it answers."""
+        found: list[SecaggError] = []
+        answer = self.keepers[name].answer
+
+        def noting(step: str, frame: bytes) -> bytes:
+            try:
+                return answer(step, frame)
+            except SecaggError as error:
+                found.append(error)
+                raise
+
+        self.keepers[name].answer = noting  # type: ignore[method-assign]
+        return found
+
     def update(self, name: str) -> dict[str, Any]:
         rng = np.random.default_rng(ord(name))
         return {
